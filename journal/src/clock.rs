@@ -1,0 +1,40 @@
+//! The only place that asks the time, waits, or mints an id, so that tests can decide all three.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use uuid::Uuid;
+
+/// Time and identity as inputs.
+#[async_trait]
+pub trait Clock: Send + Sync {
+    /// The present moment.
+    fn now(&self) -> Timestamp;
+    /// A new UUID version 7: ids order by the time of their making.
+    fn mint(&self) -> Uuid;
+    /// Resolves after `wait`.
+    async fn sleep(&self, wait: Duration);
+}
+
+/// The machine's own clock.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct SystemClock;
+
+#[async_trait]
+impl Clock for SystemClock {
+    #[expect(clippy::disallowed_methods, reason = "this is the door to the time")]
+    fn now(&self) -> Timestamp {
+        Timestamp::now()
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "this is the door to new ids")]
+    fn mint(&self) -> Uuid {
+        Uuid::now_v7()
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "this is the door to waiting")]
+    async fn sleep(&self, wait: Duration) {
+        tokio::time::sleep(wait).await;
+    }
+}

@@ -1,0 +1,174 @@
+//! The pen: makes an envelope around each fact, has it stored, moves the fold on, tells the listeners.
+
+use std::sync::Arc;
+
+use super::{Engine, EngineError, decode_all};
+use crate::clock::Clock;
+use crate::codec::{self, CodecError};
+use crate::event::{Actor, Envelope, Event, Failure, Hash, RunId, RunStarted};
+use crate::run::{FoldError, Run};
+use crate::step::Listener;
+use crate::store::{Log, Store, StoreError};
+
+/// Why a fact was not recorded. Nothing may be done to the world after that.
+#[derive(Debug, thiserror::Error)]
+pub enum RecordError {
+    /// The store refused.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The fact cannot be encoded.
+    #[error(transparent)]
+    Codec(#[from] CodecError),
+    /// The fact cannot follow on what came before.
+    #[error(transparent)]
+    Fold(#[from] FoldError),
+}
+
+impl RecordError {
+    /// As the failure of the step that wanted to record something.
+    pub fn into_failure(self) -> Failure {
+        Failure::new("the journal cannot be written").because(self)
+    }
+}
+
+/// Records the facts of one run, as its only owner.
+pub struct Recorder {
+    log: Box<dyn Log>,
+    store: Arc<dyn Store>,
+    clock: Arc<dyn Clock>,
+    listener: Arc<dyn Listener>,
+    actor: Actor,
+    run: Run,
+    epoch: u64,
+    head: Hash,
+    broken: bool,
+}
+
+/// The longest message, cause and hint that are stored, in bytes; a child's whole output is an attachment.
+const LONGEST: (usize, usize, usize) = (1_500, 3_000, 1_000);
+
+impl Recorder {
+    /// The pen of a new run, whose first event is `first`.
+    pub(super) async fn begin(
+        engine: &Engine,
+        mut log: Box<dyn Log>,
+        id: RunId,
+        first: RunStarted,
+    ) -> Result<Self, RecordError> {
+        let envelope = Envelope {
+            run: id,
+            n: 0,
+            id: engine.clock.mint(),
+            at: engine.clock.now(),
+            epoch: 1,
+            actor: engine.actor.clone(),
+            prev: Hash::ZERO,
+            event: Event::RunStarted(Box::new(first)),
+        };
+        let bytes = codec::encode(&envelope)?;
+        log.append(0, &bytes).await?;
+        let recorder = Recorder::with(engine, log, Run::begin(&envelope)?, 1, Hash::of(&bytes));
+        recorder.listener.recorded(&recorder.run, &envelope, recorder.head);
+        Ok(recorder)
+    }
+
+    /// The pen of an existing run, from its `stored` events, as a new owner.
+    pub(super) fn resume(
+        engine: &Engine,
+        log: Box<dyn Log>,
+        stored: &[Vec<u8>],
+    ) -> Result<Self, EngineError> {
+        let run = Run::fold(&decode_all(stored)?)?;
+        let head = stored.last().map_or(Hash::ZERO, |bytes| Hash::of(bytes));
+        let epoch = run.epoch + 1;
+        Ok(Recorder::with(engine, log, run, epoch, head))
+    }
+
+    fn with(engine: &Engine, log: Box<dyn Log>, run: Run, epoch: u64, head: Hash) -> Recorder {
+        Recorder {
+            log,
+            store: Arc::clone(&engine.store),
+            clock: Arc::clone(&engine.clock),
+            listener: Arc::clone(&engine.listener),
+            actor: engine.actor.clone(),
+            run,
+            epoch,
+            head,
+            broken: false,
+        }
+    }
+
+    /// Where the run stands.
+    pub fn run(&self) -> &Run {
+        &self.run
+    }
+
+    /// Records `event`: durable, folded and told when this returns without an error. After an error of the store
+    /// nothing more is recorded, since what is durable is not known.
+    pub async fn record(&mut self, event: Event) -> Result<(), RecordError> {
+        if self.broken {
+            return Err(StoreError::Fenced(self.run.id).into());
+        }
+        let envelope = Envelope {
+            run: self.run.id,
+            n: self.run.next_n,
+            id: self.clock.mint(),
+            at: self.clock.now(),
+            epoch: self.epoch,
+            actor: self.actor.clone(),
+            prev: self.head,
+            event: clipped(event),
+        };
+        let bytes = codec::encode(&envelope)?;
+        self.broken = true;
+        self.log.append(envelope.n, &bytes).await?;
+        self.run.apply(&envelope)?;
+        self.head = Hash::of(&bytes);
+        self.broken = false;
+        self.listener.recorded(&self.run, &envelope, self.head);
+        Ok(())
+    }
+
+    pub(super) async fn publish(&mut self) -> Result<(), StoreError> {
+        self.log.publish().await
+    }
+
+    pub(crate) async fn attach(&self, bytes: &[u8]) -> Result<Hash, Failure> {
+        self.store.attach(bytes).await.map_err(|error| RecordError::from(error).into_failure())
+    }
+
+    pub(crate) async fn attachment(&self, hash: Hash) -> Result<Vec<u8>, Failure> {
+        let failed = |error| Failure::new("the journal cannot be read").because(error);
+        self.store.attachment(hash).await.map_err(failed)
+    }
+}
+
+/// `event` with its failure's texts cut to what an event has room for.
+fn clipped(mut event: Event) -> Event {
+    let error = match &mut event {
+        Event::StepFailed { error, .. }
+        | Event::StepUnknown { error, .. }
+        | Event::UndoFailed { error, .. }
+        | Event::RunFailed { error }
+        | Event::RunStuck { error } => Some(error),
+        Event::RunStopped { error, .. } => error.as_mut(),
+        _ => None,
+    };
+    if let Some(error) = error {
+        clip(&mut error.message, LONGEST.0);
+        error.cause.iter_mut().for_each(|cause| clip(cause, LONGEST.1));
+        error.hint.iter_mut().for_each(|hint| clip(hint, LONGEST.2));
+    }
+    event
+}
+
+fn clip(text: &mut String, longest: usize) {
+    if text.len() > longest {
+        let mut end = longest;
+        while !text.is_char_boundary(end) {
+            end -= 1;
+        }
+        text.truncate(end);
+        text.push('…');
+    }
+}

@@ -1,0 +1,143 @@
+//! Where events are kept: the [`Store`] trait, and its stores.
+//!
+//! | store | for |
+//! |---|---|
+//! | [`files`] | one machine: run files that are durable at once, and sled to query them |
+//! | [`memory`] | tests, and runs that nobody will ask about |
+//!
+//! All of them pass the one conformance suite in `tests/`.
+
+pub mod files;
+pub mod memory;
+
+use std::io;
+use std::path::PathBuf;
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::event::{Actor, Hash, RunId};
+use crate::query::{Query, Summary};
+
+/// Keeps events, and says who owns which run and target.
+#[async_trait]
+pub trait Store: Send + Sync {
+    /// Takes ownership of a run, new or old, and of its target, for as long as the log that it returns lives. A
+    /// crash ends the ownership. Of two that claim the same run or target, one gets [`StoreError::Busy`].
+    async fn claim(&self, claim: &Claim) -> Result<Box<dyn Log>, StoreError>;
+
+    /// The encoded events of a run as its next owner has to see them, in order; ends that a crash left half written
+    /// are cut off. [`StoreError::NoSuchRun`] when there are none.
+    async fn load(&self, run: RunId) -> Result<Vec<Vec<u8>>, StoreError>;
+
+    /// The same for people who ask, each with its number in the whole store.
+    async fn read(&self, run: RunId) -> Result<Vec<Stored>, StoreError>;
+
+    /// Whether a living process owns the run.
+    async fn is_held(&self, run: RunId) -> Result<bool, StoreError>;
+
+    /// The runs that `query` asks for, newest first.
+    async fn runs(&self, query: &Query) -> Result<Vec<Summary>, StoreError>;
+
+    /// The ids of all runs of which `part` is a part, newest first.
+    async fn find(&self, part: &str) -> Result<Vec<RunId>, StoreError>;
+
+    /// Stores bytes under their hash; durable on return. Storing the same bytes again is fine.
+    async fn attach(&self, bytes: &[u8]) -> Result<Hash, StoreError>;
+
+    /// The bytes stored under `hash`, checked against it.
+    async fn attachment(&self, hash: Hash) -> Result<Vec<u8>, StoreError>;
+
+    /// What had to be mended while the store was used, in words for the user; each is told once.
+    fn take_notices(&self) -> Vec<String>;
+}
+
+/// The right to append to one run.
+#[async_trait]
+pub trait Log: Send + Sync {
+    /// Appends the encoded event number `n`. It is durable when this returns without an error; after an error it may
+    /// or may not be, and the log takes no more.
+    async fn append(&mut self, n: u64, bytes: &[u8]) -> Result<(), StoreError>;
+
+    /// Brings what was appended to where it is queried. Nothing is lost when it fails: the next reader does it.
+    async fn publish(&mut self) -> Result<(), StoreError>;
+}
+
+/// Who wants to own what.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Claim {
+    /// The run, as text of its id.
+    pub run: String,
+    /// What no two runs may work on at the same time, when the run works on such a thing.
+    pub target: Option<String>,
+    /// Who.
+    pub actor: Actor,
+    /// Since when.
+    pub since: Timestamp,
+    /// With which command, for the one who has to wait.
+    pub command: String,
+}
+
+/// An encoded event and its number in the whole store, counted from 1 in the order in which events became known.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stored {
+    /// The number.
+    pub seq: u64,
+    /// The encoded event.
+    pub bytes: Vec<u8>,
+}
+
+/// Why a store could not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// A living process owns the run or the target.
+    #[error("busy: {what} is held by {}", holder.as_ref().map_or_else(|| "another process".to_owned(), |claim| describe(claim)))]
+    Busy {
+        /// The run or the target.
+        what: String,
+        /// Who owns it, as far as that can be told.
+        holder: Option<Box<Claim>>,
+    },
+    /// There is no such run.
+    #[error("the journal has no run {0}")]
+    NoSuchRun(RunId),
+    /// There is no such attachment.
+    #[error("the journal has no attachment {0}")]
+    NoSuchAttachment(Hash),
+    /// Another owner took over.
+    #[error("run {0} was taken over by another process")]
+    Fenced(RunId),
+    /// What was stored is not what is there now.
+    #[error("the journal is damaged: {path}: {what}", path = path.display())]
+    Damaged {
+        /// Where.
+        path: PathBuf,
+        /// How.
+        what: String,
+    },
+    /// The operating system refused.
+    #[error("cannot {what} {path}", path = path.display())]
+    Io {
+        /// What was tried, as a verb: `write`, `open`.
+        what: &'static str,
+        /// On which file.
+        path: PathBuf,
+        /// Why it refused.
+        #[source]
+        source: io::Error,
+    },
+    /// The queryable database could not be used.
+    #[error("cannot use the journal's database {path}: {what}", path = path.display())]
+    Database {
+        /// Where it is.
+        path: PathBuf,
+        /// Why.
+        what: String,
+    },
+}
+
+fn describe(claim: &Claim) -> String {
+    let Claim { run, actor, since, command, .. } = claim;
+    format!("{command} (run {run}) of {}@{}, process {}, since {since:.0}", actor.user, actor.host, actor.pid)
+}

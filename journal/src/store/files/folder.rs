@@ -1,0 +1,198 @@
+//! Where everything lies in the journal's folder, and the few ways in which files come to be there: private to their
+//! owner, and durable by name as well as by content.
+
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+use std::process;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::super::StoreError;
+use crate::event::{Hash, RunId};
+
+/// The journal's folder.
+#[derive(Debug, Clone)]
+pub(super) struct Folder {
+    root: PathBuf,
+}
+
+impl Folder {
+    /// Makes the folders that are missing.
+    pub(super) fn open(root: PathBuf) -> Result<Folder, StoreError> {
+        let folder = Folder { root };
+        make(&folder.root)?;
+        for path in [folder.runs(), folder.targets(), folder.attachments(), folder.open_runs()] {
+            make(&path)?;
+        }
+        Ok(folder)
+    }
+
+    pub(super) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    pub(super) fn runs(&self) -> PathBuf {
+        self.root.join("runs")
+    }
+
+    pub(super) fn targets(&self) -> PathBuf {
+        self.root.join("targets")
+    }
+
+    pub(super) fn attachments(&self) -> PathBuf {
+        self.root.join("attachments")
+    }
+
+    /// Holds a marker for each run whose file may hold more than the database.
+    pub(super) fn open_runs(&self) -> PathBuf {
+        self.root.join("open")
+    }
+
+    pub(super) fn run_file(&self, run: RunId) -> PathBuf {
+        self.runs().join(format!("{run}.log"))
+    }
+
+    pub(super) fn run_lock(&self, run: RunId) -> PathBuf {
+        self.runs().join(format!("{run}.lock"))
+    }
+
+    pub(super) fn target_lock(&self, target: &str) -> PathBuf {
+        self.targets().join(format!("{}.lock", Hash::of(target.as_bytes())))
+    }
+
+    pub(super) fn marker(&self, run: RunId) -> PathBuf {
+        self.open_runs().join(run.to_string())
+    }
+
+    pub(super) fn attachment(&self, hash: Hash) -> PathBuf {
+        self.attachments().join(hash.to_string())
+    }
+
+    pub(super) fn database(&self) -> PathBuf {
+        self.root.join("sled")
+    }
+
+    /// Where a database is made, before it is put in place whole.
+    pub(super) fn database_in_making(&self) -> PathBuf {
+        self.root.join("sled.new")
+    }
+
+    pub(super) fn database_lock(&self) -> PathBuf {
+        self.root.join("sled.lock")
+    }
+
+    /// Says how far the database had come when it was last closed.
+    pub(super) fn head(&self) -> PathBuf {
+        self.root.join("sled.head")
+    }
+
+    /// A free name for a database that is set aside, without its folder.
+    pub(super) fn damaged_name(&self, at: jiff::Timestamp) -> String {
+        let stem = format!("sled.damaged.{}", at.strftime("%Y%m%dT%H%M%SZ"));
+        let taken = |name: &String| self.root.join(name).exists();
+        if !taken(&stem) {
+            return stem;
+        }
+        let mut names = (2..=u32::MAX).map(|number| format!("{stem}.{number}"));
+        names.find(|name| !taken(name)).unwrap_or(stem)
+    }
+
+    /// The runs that have a marker, oldest first.
+    pub(super) fn marked(&self) -> Result<Vec<RunId>, StoreError> {
+        ids_in(&self.open_runs(), "")
+    }
+
+    /// The runs that have a file, oldest first.
+    pub(super) fn written(&self) -> Result<Vec<RunId>, StoreError> {
+        ids_in(&self.runs(), ".log")
+    }
+}
+
+fn ids_in(path: &Path, suffix: &str) -> Result<Vec<RunId>, StoreError> {
+    let entries = fs::read_dir(path).map_err(failed("list", path))?;
+    let mut ids = Vec::new();
+    for entry in entries {
+        let name = entry.map_err(failed("list", path))?.file_name();
+        let id = name.to_str().and_then(|name| name.strip_suffix(suffix));
+        ids.extend(id.and_then(|id| id.parse::<RunId>().ok()));
+    }
+    ids.sort_unstable();
+    Ok(ids)
+}
+
+/// Turns the operating system's refusal to do `what` to `path` into the store's error.
+pub(super) fn failed<'a>(what: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> StoreError + 'a {
+    move |source| StoreError::Io { what, path: path.to_path_buf(), source }
+}
+
+/// Makes a folder that only its owner may enter, and those above it; durable on return.
+pub(super) fn make(path: &Path) -> Result<(), StoreError> {
+    if path.is_dir() {
+        return Ok(());
+    }
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    if let Some(parent) = parent {
+        make(parent)?;
+    }
+    match DirBuilder::new().mode(0o700).create(path) {
+        // Another process came first.
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => {}
+        made => made.map_err(failed("create", path))?,
+    }
+    sync(parent.unwrap_or(Path::new(".")))
+}
+
+/// Makes the names in a folder durable.
+pub(super) fn sync(path: &Path) -> Result<(), StoreError> {
+    let folder = File::open(path).map_err(failed("open", path))?;
+    folder.sync_all().map_err(failed("sync", path))
+}
+
+/// How files in here are opened that may have to be made: private, never shortened.
+pub(super) fn private() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(false).mode(0o600);
+    options
+}
+
+/// Opens a file, making it, durable by name, if it is not there.
+pub(super) fn open(path: &Path) -> Result<File, StoreError> {
+    let known = path.exists();
+    let file = private().open(path).map_err(failed("open", path))?;
+    if !known {
+        sync(path.parent().unwrap_or(Path::new(".")))?;
+    }
+    Ok(file)
+}
+
+/// Makes `path` hold `bytes`, all or nothing, whatever crashes; durable on return.
+pub(super) fn replace(path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
+    static COUNTER: AtomicU64 = AtomicU64::new(0);
+    let number = COUNTER.fetch_add(1, Ordering::Relaxed);
+    let mut name = path.as_os_str().to_owned();
+    name.push(format!(".{}.{number}.tmp", process::id()));
+    let temporary = PathBuf::from(name);
+    let written = write_synced(&temporary, bytes)
+        .and_then(|()| fs::rename(&temporary, path).map_err(failed("put in place", path)));
+    if written.is_err() {
+        // The reason is on its way to the caller; a file that stays is one nobody reads.
+        let _ = fs::remove_file(&temporary);
+    }
+    written?;
+    sync(path.parent().unwrap_or(Path::new(".")))
+}
+
+fn write_synced(path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
+    let mut file = private().truncate(true).open(path).map_err(failed("create", path))?;
+    file.write_all(bytes).map_err(failed("write", path))?;
+    file.sync_all().map_err(failed("sync", path))
+}
+
+/// Removes a file; that there is none is fine.
+pub(super) fn remove(path: &Path) -> Result<(), StoreError> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        removed => removed.map_err(failed("remove", path)),
+    }
+}

@@ -1,0 +1,120 @@
+//! Brings run files into the database.
+
+use std::fs;
+use std::io;
+use std::path::PathBuf;
+
+use super::super::StoreError;
+use super::database::{Broken, Session};
+use super::folder::{Folder, failed};
+use super::record::Record;
+use super::wal::{self, Scan};
+use crate::event::RunId;
+
+/// What was found while run files were brought in, to be acted on once that is durable.
+#[derive(Debug, Default)]
+pub(super) struct Found {
+    /// Runs whose file, of this size, holds nothing that the database has not.
+    pub(super) settled: Vec<(RunId, u64)>,
+    /// Runs whose file lost events that the database has, with all their events.
+    pub(super) shortened: Vec<(RunId, Vec<Vec<u8>>)>,
+    /// Files that cannot be read to their end, and why.
+    pub(super) damaged: Vec<Damage>,
+}
+
+/// A run file that cannot be read to its end.
+#[derive(Debug)]
+pub(super) struct Damage {
+    pub(super) path: PathBuf,
+    /// Where in it, and how.
+    pub(super) why: String,
+}
+
+/// Brings what is new in the file of `run` into the database.
+pub(super) fn bring_in(
+    session: &Session,
+    folder: &Folder,
+    run: RunId,
+    found: &mut Found,
+) -> Result<(), Broken> {
+    let record = session.record(run)?;
+    let size = size_of(folder, run)?;
+    if record.as_ref().is_some_and(|record| record.length == size) {
+        found.settled.push((run, size));
+        return Ok(());
+    }
+    let path = folder.run_file(run);
+    let scan = wal::read(&path, run)?;
+    let known = record.as_ref().map_or(0, |record| record.count);
+    agree(session, run, known, &scan)?;
+    let in_file = u64::try_from(scan.events.len()).unwrap_or(u64::MAX);
+    if in_file > known {
+        let first = session.next_seq()?;
+        let seqs = first..;
+        put(session, record.as_ref(), run, &scan.events, known, seqs)?;
+        session.commit()?;
+    }
+    match scan.damage {
+        Some(why) => found.damaged.push(Damage { path, why }),
+        None if in_file < known => {
+            let events = session.events(run)?.into_iter().map(|stored| stored.bytes);
+            found.shortened.push((run, events.collect()));
+        }
+        None => found.settled.push((run, scan.size)),
+    }
+    Ok(())
+}
+
+/// Puts the events of `run` from number `known` on, numbered in the store as `seqs` say.
+pub(super) fn put(
+    session: &Session,
+    old: Option<&Record>,
+    run: RunId,
+    events: &[Vec<u8>],
+    known: u64,
+    seqs: impl IntoIterator<Item = u64>,
+) -> Result<(), Broken> {
+    let Some(record) = Record::of(run, events) else {
+        return Ok(());
+    };
+    let skipped = usize::try_from(known).unwrap_or(usize::MAX);
+    let mut so_far = Record {
+        count: known,
+        length: events.iter().take(skipped).map(|event| wal::frame_length(event)).sum(),
+        ..record
+    };
+    session.put_record(old, &so_far);
+    for (event, seq) in events.iter().skip(skipped).zip(seqs) {
+        session.put_event(run, so_far.count, seq, event);
+        so_far.count += 1;
+        so_far.length += wal::frame_length(event);
+        if session.is_large() {
+            session.put_record(None, &so_far);
+            session.commit()?;
+        }
+    }
+    session.put_record(None, &so_far);
+    Ok(())
+}
+
+/// Both hold the same as far as both go: the last event that both have is the same, and it names the one before.
+fn agree(session: &Session, run: RunId, known: u64, scan: &Scan) -> Result<(), Broken> {
+    let in_both = usize::try_from(known).unwrap_or(usize::MAX).min(scan.events.len());
+    let Some(last) = in_both.checked_sub(1) else {
+        return Ok(());
+    };
+    let n = u64::try_from(last).unwrap_or(u64::MAX);
+    if scan.events.get(last) == Some(&session.event(run, n)?.bytes) {
+        return Ok(());
+    }
+    Err(Broken::Damaged(format!("its event {n} of run {run} is not the one in the run's file")))
+}
+
+pub(super) fn size_of(folder: &Folder, run: RunId) -> Result<u64, StoreError> {
+    let path = folder.run_file(run);
+    match fs::metadata(&path) {
+        Ok(there) => Ok(there.len()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(0),
+        Err(error) => Err(failed("look at", &path)(error)),
+    }
+}

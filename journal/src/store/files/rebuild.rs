@@ -1,0 +1,218 @@
+//! Makes the database anew from all run files, and leaves a run in the journal that tells of it.
+
+use std::collections::BTreeMap;
+use std::env;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process;
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::super::StoreError;
+use super::database::{self, Broken, Turn};
+use super::folder::{self, Folder, failed};
+use super::intake;
+use super::wal;
+use crate::clock::{Clock as _, SystemClock};
+use crate::codec::{self, CodecError};
+use crate::event::{Actor, Detail, Envelope, Event, Hash, OnFailure, Process, RunId, RunStarted};
+
+/// What came of making the database anew.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rebuilt {
+    /// The run that tells of it.
+    pub run: RunId,
+    /// Where the old database is now, when there was one.
+    pub set_aside: Option<PathBuf>,
+    /// Why.
+    pub reason: String,
+    /// Runs found in the run files.
+    pub runs: u64,
+    /// Events found in the run files.
+    pub events: u64,
+}
+
+/// Which number in the store each event gets: by time, and by number within a run.
+type Numbers = BTreeMap<RunId, Vec<u64>>;
+
+/// Makes the first database of a journal, or one for run files that came without.
+pub(super) fn make(turn: &Turn, folder: &Folder, patience: Duration) -> Result<(), StoreError> {
+    let numbers = number(folder)?;
+    build(turn, folder, patience, numbers)
+}
+
+/// Sets the database aside and makes a new one.
+pub(super) fn remake(
+    turn: &Turn,
+    folder: &Folder,
+    patience: Duration,
+    actor: Option<Actor>,
+    reason: &str,
+) -> Result<Rebuilt, StoreError> {
+    prove_writable(folder)?;
+    let set_aside = set_aside(folder)?;
+    let numbers = number(folder)?;
+    let rebuilt = Rebuilt {
+        run: RunId(SystemClock.mint()),
+        set_aside,
+        reason: reason.to_owned(),
+        runs: u64::try_from(numbers.len()).unwrap_or(u64::MAX),
+        events: numbers.values().map(|seqs| u64::try_from(seqs.len()).unwrap_or(u64::MAX)).sum(),
+    };
+    tell(folder, &actor.unwrap_or_else(own_actor), &rebuilt)?;
+    build(turn, folder, patience, number(folder)?)?;
+    Ok(rebuilt)
+}
+
+/// A full disk can look like a damaged database; setting that aside would only make it worse.
+fn prove_writable(folder: &Folder) -> Result<(), StoreError> {
+    let path = folder.root().join("sled.probe");
+    folder::replace(&path, &vec![0x5a; 1024 * 1024])?;
+    folder::remove(&path)
+}
+
+fn set_aside(folder: &Folder) -> Result<Option<PathBuf>, StoreError> {
+    let database = folder.database();
+    if !database.exists() {
+        return Ok(None);
+    }
+    let aside = folder.root().join(folder.damaged_name(SystemClock.now()));
+    fs::rename(&database, &aside).map_err(failed("set aside", &database))?;
+    folder::sync(folder.root())?;
+    Ok(Some(aside))
+}
+
+fn number(folder: &Folder) -> Result<Numbers, StoreError> {
+    let mut order: Vec<(Timestamp, RunId, u64)> = Vec::new();
+    for run in folder.written()? {
+        let mut at = Timestamp::MIN;
+        for (n, event) in (0..).zip(wal::read(&folder.run_file(run), run)?.events) {
+            at = codec::header(&event).map_or(at, |header| header.at.max(at));
+            order.push((at, run, n));
+        }
+    }
+    order.sort_unstable();
+    let mut numbers = Numbers::new();
+    for (seq, (_, run, _)) in (1..).zip(order) {
+        numbers.entry(run).or_default().push(seq);
+    }
+    Ok(numbers)
+}
+
+/// Makes a database elsewhere, and puts it in place when it is whole.
+fn build(turn: &Turn, folder: &Folder, patience: Duration, numbers: Numbers) -> Result<(), StoreError> {
+    let path = folder.database_in_making();
+    if path.exists() {
+        // Never finished, so it holds nothing that the run files have not.
+        fs::remove_dir_all(&path).map_err(failed("remove", &path))?;
+    }
+    folder::make(&path)?;
+    let files = folder.clone();
+    let next = database::burst(turn, &path, patience, move |session| {
+        session.begin();
+        let mut next = 1;
+        for (run, seqs) in numbers {
+            session.alive();
+            next = seqs.last().map_or(next, |last| next.max(last + 1));
+            let mut events = wal::read(&files.run_file(run), run)?.events;
+            // What came after it was numbered is brought in like all that is new.
+            events.truncate(seqs.len());
+            intake::put(session, None, run, &events, 0, seqs)?;
+            if session.is_large() {
+                session.commit()?;
+            }
+        }
+        session.set_next(next);
+        Ok(next)
+    });
+    let next = next.map_err(|broken| explain(&path, broken))?;
+    let place = folder.database();
+    fs::rename(&path, &place).map_err(failed("put in place", &place))?;
+    folder::sync(folder.root())?;
+    database::set_head(folder, next)
+}
+
+/// A burst's error, when making the database anew is no way out.
+pub(super) fn explain(path: &Path, broken: Broken) -> StoreError {
+    match broken {
+        Broken::Store(error) => error,
+        Broken::Damaged(what) | Broken::Refused(what) => {
+            StoreError::Database { path: path.to_path_buf(), what }
+        }
+    }
+}
+
+/// Writes the run that tells of it, as a run file like any other.
+fn tell(folder: &Folder, actor: &Actor, rebuilt: &Rebuilt) -> Result<(), StoreError> {
+    let name = rebuilt.set_aside.as_ref().map(|path| path.display().to_string());
+    let facts = [
+        Event::RunStarted(Box::new(started())),
+        Event::JournalRebuilt {
+            set_aside: name.unwrap_or_default(),
+            reason: rebuilt.reason.clone(),
+            runs: rebuilt.runs,
+            events: rebuilt.events,
+        },
+        Event::RunSucceeded,
+    ];
+    let path = folder.run_file(rebuilt.run);
+    let mut events: Vec<Vec<u8>> = Vec::new();
+    for (n, event) in (0..).zip(facts) {
+        let envelope = Envelope {
+            run: rebuilt.run,
+            n,
+            id: SystemClock.mint(),
+            at: SystemClock.now(),
+            epoch: 1,
+            actor: actor.clone(),
+            prev: events.last().map_or(Hash::ZERO, |event| Hash::of(event)),
+            event,
+        };
+        let not_encoded = |error: CodecError| failed("write", &path)(std::io::Error::other(error));
+        events.push(codec::encode(&envelope).map_err(not_encoded)?);
+    }
+    folder::open(&folder.marker(rebuilt.run))?;
+    wal::replace(&path, events.iter().map(Vec::as_slice))
+}
+
+fn started() -> RunStarted {
+    RunStarted {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        command: "journal".to_owned(),
+        arguments: vec!["rebuild".to_owned()],
+        section: None,
+        database: None,
+        target: None,
+        read_only: false,
+        on_failure: OnFailure::Rollback,
+        retry_limit_ms: 0,
+        settings: Detail::new(),
+        plan: Vec::new(),
+        process: own_process(),
+    }
+}
+
+/// Who made the database anew, when nobody has claimed a run through this store yet.
+fn own_actor() -> Actor {
+    let host = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let user = env::var("USER").or_else(|_| env::var("LOGNAME"));
+    Actor {
+        user: user.unwrap_or_else(|_| format!("uid {}", rustix::process::geteuid().as_raw())),
+        host: host.trim().to_owned(),
+        pid: process::id(),
+    }
+}
+
+/// proc(5): after the program's name, which is in parentheses and may hold anything, the start time is field 22.
+fn own_process() -> Process {
+    let stat = fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    let after_name = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
+    let start_time = after_name.split_whitespace().nth(19).and_then(|ticks| ticks.parse().ok());
+    let boot_id = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    Process {
+        pid: process::id(),
+        start_time: start_time.unwrap_or_default(),
+        boot_id: boot_id.trim().to_owned(),
+    }
+}
