@@ -1,0 +1,117 @@
+//! What may be typed.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::command;
+
+/// Keeps PostgreSQL staging environments fed from production backups.
+///
+/// Every command that changes something is a run of journaled steps: it can be continued after a crash, rolled back,
+/// and asked about later.
+#[derive(Debug, Parser)]
+#[command(name = "pg_staging", version, arg_required_else_help = true, subcommand_required = true)]
+pub struct Cli {
+    /// Options of all commands.
+    #[command(flatten)]
+    pub global: Global,
+    /// The command.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Options of all commands.
+#[derive(Debug, Clone, Args)]
+pub struct Global {
+    /// Configuration file [default: $PG_STAGING_CONFIG, /etc/hm-tools/pg_staging.ini, /etc/pg_staging/pg_staging.ini]
+    #[arg(short, long, global = true, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Print the plan, step by step, and do nothing
+    #[arg(short = 'n', long, global = true)]
+    pub dry_run: bool,
+    /// Tell every event
+    #[arg(short, long, global = true, conflicts_with = "quiet")]
+    pub verbose: bool,
+    /// Tell errors only
+    #[arg(short, long, global = true)]
+    pub quiet: bool,
+    /// Show the chain of causes, with the programs that were run
+    #[arg(short, long, global = true)]
+    pub debug: bool,
+    /// Where dumps are fetched to; wins over the configuration's tmpdir
+    #[arg(short, long, global = true, value_name = "TMPDIR")]
+    pub tmpdir: Option<PathBuf>,
+    /// Results as JSON
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// Colours on a terminal
+    #[arg(long, global = true, value_enum, default_value = "auto")]
+    pub color: Color,
+    /// Where the journal is [default: the configuration's, else /var/lib/pg_staging for root, else ~/.local/state/pg_staging]
+    #[arg(long, global = true, value_name = "WHERE")]
+    pub journal: Option<String>,
+    /// Wait for a busy target, for ever or for so long (30s, 5m, 1h), instead of ending with code 5
+    #[arg(long, global = true, value_name = "LIMIT", num_args = 0..=1, require_equals = true, default_missing_value = "", value_parser = limit)]
+    pub wait: Option<Limit>,
+    /// Do not ask
+    #[arg(short, long, global = true)]
+    pub yes: bool,
+}
+
+/// When to use colours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Color {
+    /// On a terminal, unless NO_COLOR is set.
+    Auto,
+    /// Always.
+    Always,
+    /// Never.
+    Never,
+}
+
+/// How long to wait.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limit(pub Option<Duration>);
+
+fn limit(text: &str) -> Result<Limit, String> {
+    if text.is_empty() {
+        return Ok(Limit(None));
+    }
+    let (number, unit) = text.split_at(text.trim_end_matches(char::is_alphabetic).len());
+    let number: u64 =
+        number.parse().map_err(|_| "a number and s, m or h is needed: 30s, 5m, 1h".to_owned())?;
+    let seconds = match unit {
+        "" | "s" => number,
+        "m" => number.saturating_mul(60),
+        "h" => number.saturating_mul(3600),
+        other => return Err(format!("'{other}' is no unit of time: s, m or h is needed")),
+    };
+    Ok(Limit(Some(Duration::from_secs(seconds))))
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Make a new copy from a backup, prove it, and point the alias at it
+    Restore(command::restore::Restore),
+    /// Make a new copy from a dump on this machine
+    Load(command::restore::Load),
+    /// Bring a backup here, and leave it in tmpdir
+    Fetch(command::restore::Fetch),
+    /// Make the empty copy and its entry in pgbouncer
+    Createdb(command::copies::Createdb),
+    /// Point the alias at a copy
+    Switch(command::copies::Switch),
+    /// Take a copy away: its entry in pgbouncer, then the database
+    Drop(command::copies::Drop),
+    /// Go on with a run that was interrupted or stopped
+    Continue(command::runs::Continue),
+    /// Undo what a run did
+    Rollback(command::runs::Rollback),
+    /// List runs, newest first
+    History(command::history::History),
+    /// Show one run: its steps, attempts, times and errors
+    Inspect(command::history::Inspect),
+}

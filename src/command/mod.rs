@@ -1,0 +1,342 @@
+//! One file for each verb or family of verbs: its arguments, and "build the plan, run it" or "ask and show".
+//!
+//! What they share is the [`App`]: what was typed for all of them, the configuration, the journal, and the engine.
+
+pub mod copies;
+pub mod history;
+pub mod restore;
+pub mod runs;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::civil::Date;
+use jiff::tz::TimeZone;
+use journal::clock::{Clock, SystemClock};
+use journal::engine::{Engine, EngineError};
+use journal::event::{Actor, OnFailure, Process, RunStarted};
+use journal::run::Run;
+use journal::step::{Listener, Stop};
+use journal::store::files::FileStore;
+use journal::store::{Store, StoreError};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+
+use crate::cli::{Cli, Command, Global};
+use crate::config::{self, Config, Target};
+use crate::database::{DateWord, DatedName};
+use crate::error::{Error, ExitCode};
+use crate::plan::Plan;
+use crate::report::{self, Style};
+use crate::step::{Kinds, Secrets, Settings, write};
+use crate::world::{disk, machine};
+
+/// What the commands share.
+pub struct App {
+    /// What was typed for all of them.
+    pub global: Global,
+    /// How things are shown.
+    pub style: Style,
+    config: Option<Config>,
+}
+
+/// Runs what was typed, tells what has to be told, and says how it ended.
+pub async fn run(cli: Cli) -> ExitCode {
+    let style = Style::new(&cli.global);
+    let outcome = match App::new(cli.global, style) {
+        Ok(app) => dispatch(&app, cli.command).await,
+        Err(error) => Err(error),
+    };
+    outcome.unwrap_or_else(|error| {
+        report::error(&error, style);
+        error.code
+    })
+}
+
+async fn dispatch(app: &App, command: Command) -> Result<ExitCode, Error> {
+    match command {
+        Command::Restore(given) => given.run(app).await,
+        Command::Load(given) => given.run(app).await,
+        Command::Fetch(given) => given.run(app).await,
+        Command::Createdb(given) => given.run(app).await,
+        Command::Switch(given) => given.run(app).await,
+        Command::Drop(given) => given.run(app).await,
+        Command::Continue(given) => given.run(app).await,
+        Command::Rollback(given) => given.run(app).await,
+        Command::History(given) => given.run(app).await,
+        Command::Inspect(given) => given.run(app).await,
+    }
+}
+
+/// The error of a program that could not even begin.
+pub fn cannot_start(cause: &std::io::Error) -> Error {
+    Error::new(ExitCode::FAILED, "cannot start").because(cause)
+}
+
+impl App {
+    fn new(global: Global, style: Style) -> Result<App, Error> {
+        let path = global.config.clone().unwrap_or_else(machine::default_config);
+        let wanted = global.config.is_some() || machine::variable("PG_STAGING_CONFIG").is_some();
+        let config = if wanted || disk::exists(&path) { Some(read_config(&path)?) } else { None };
+        if let Some(config) = &config {
+            for warning in config.warnings() {
+                style.warn(&warning.to_string());
+            }
+        }
+        Ok(App { global, style, config })
+    }
+
+    /// The configuration, which must be there.
+    pub fn config(&self) -> Result<&Config, Error> {
+        self.config.as_ref().ok_or_else(|| {
+            let path = machine::default_config();
+            Error::new(ExitCode::USAGE, format!("there is no configuration file {}", path.display()))
+                .hint("name one with -c FILE or PG_STAGING_CONFIG")
+        })
+    }
+
+    /// A section of the configuration.
+    pub fn target(&self, section: &str) -> Result<Target, Error> {
+        let mut target = self.config()?.target(section, machine::home().as_deref())?;
+        if let Some(tmpdir) = &self.global.tmpdir {
+            target.tmpdir.clone_from(tmpdir);
+        }
+        target.tmpdir = absolute(&target.tmpdir)?;
+        Ok(target)
+    }
+
+    /// The section, when the configuration has it.
+    pub fn has_section(&self, name: &str) -> bool {
+        self.config.as_ref().is_some_and(|config| config.sections().any(|section| section == name))
+    }
+
+    /// The journal: where the command line says, else the section, else `[DEFAULT]`, else the usual place.
+    pub fn store(&self, section: Option<&str>) -> Result<Arc<dyn Store>, Error> {
+        let configured = || {
+            let config = self.config.as_ref()?;
+            let section =
+                section.filter(|section| self.has_section(section)).unwrap_or(config::DEFAULT_SECTION);
+            config.get(section, "journal").ok().filter(|value| !value.is_empty())
+        };
+        let place = match self.global.journal.clone().or_else(configured) {
+            None => machine::default_journal()?,
+            Some(place) if place.contains("://") => {
+                return Err(Error::new(ExitCode::USAGE, "this version keeps its journal in a folder only")
+                    .hint("name a folder with --journal or journal"));
+            }
+            Some(place) => expand_home(&place)?,
+        };
+        Ok(Arc::new(FileStore::open(absolute(&place)?)?))
+    }
+
+    /// This day, where we are.
+    pub fn today(&self) -> Date {
+        SystemClock.now().to_zoned_datetime(TimeZone::system()).date()
+    }
+
+    /// What the steps of a run on `date` need to know of the target.
+    pub fn settings(&self, target: &Target, date: Date) -> Result<Settings, Error> {
+        Ok(Settings {
+            section: target.section.clone(),
+            dbname: target.dbname.clone(),
+            database: DatedName::new(&target.dbname, date)?.to_string(),
+            host: target.host.clone(),
+            dbowner: target.dbowner.clone(),
+            dbuser: target.dbuser.clone(),
+            maintdb: target.maintdb.clone(),
+            encoding: target.db_encoding.clone(),
+            postgres_port: target.postgres_port,
+            pgbouncer_port: target.pgbouncer_port,
+            pgbouncer_conf: target.pgbouncer_conf.clone(),
+            use_sudo: target.use_sudo,
+            client_script: target.client_script.clone(),
+            ssh_options: target.ssh_options.clone(),
+            pg_restore: target.pg_restore.clone(),
+            tmpdir: target.tmpdir.clone(),
+        })
+    }
+
+    /// The date that a word means among the copies that are there.
+    pub async fn date_of_copy(&self, target: &Target, word: DateWord) -> Result<Date, Error> {
+        let mut copies = Vec::new();
+        let mut active = None;
+        if matches!(word, DateWord::Latest | DateWord::Oldest) {
+            copies = self.copies(target).await?;
+        }
+        if word == DateWord::Active {
+            let settings = self.settings(target, self.today())?;
+            let alias = settings.console().database(&target.dbname).await?;
+            active = alias.and_then(|alias| DatedName::date_of(&target.dbname, &alias.database));
+        }
+        Ok(word.resolve(self.today(), &copies, active)?)
+    }
+
+    /// The dates of the copies that PostgreSQL has.
+    async fn copies(&self, target: &Target) -> Result<Vec<Date>, Error> {
+        let settings = self.settings(target, self.today())?;
+        let session = match settings.direct().connect(&target.maintdb, "pg_staging").await {
+            Ok(session) => session,
+            Err(_) => settings.through_pgbouncer().connect(&target.maintdb, "pg_staging").await?,
+        };
+        let names = session.rows("SELECT datname FROM pg_database").await?;
+        let names = names.into_iter().flatten().flatten();
+        Ok(names.filter_map(|name| DatedName::date_of(&target.dbname, &name)).collect())
+    }
+
+    /// Prints the plan, or runs it.
+    pub async fn carry_out(&self, target: &Target, command: Typed, plan: Plan) -> Result<ExitCode, Error> {
+        if self.global.dry_run {
+            report::plan(&plan, &command.name, self.style);
+            return Ok(ExitCode::DONE);
+        }
+        let store = self.store(Some(&target.section))?;
+        self.carry_out_in(store, target, command, plan).await
+    }
+
+    /// Runs a plan whose attachments are in `store` already.
+    pub async fn carry_out_in(
+        &self,
+        store: Arc<dyn Store>,
+        target: &Target,
+        command: Typed,
+        plan: Plan,
+    ) -> Result<ExitCode, Error> {
+        let engine = self.engine(store, secrets(target))?;
+        let started = RunStarted {
+            version: engine.version.clone(),
+            command: command.name,
+            arguments: command.arguments,
+            section: Some(target.section.clone()),
+            database: Some(plan.settings.database.clone()),
+            target: Some(plan.target()),
+            read_only: false,
+            on_failure: match target.on_failure {
+                config::OnFailure::Rollback => OnFailure::Rollback,
+                config::OnFailure::Keep => OnFailure::Keep,
+            },
+            retry_limit_ms: u64::try_from(target.retry_limit.as_millis()).unwrap_or(u64::MAX),
+            settings: write(&plan.settings),
+            plan: plan.steps,
+            process: engine.process.clone(),
+        };
+        self.run_engine(async || engine.start(started.clone()).await).await
+    }
+
+    /// The engine, with everything it needs from outside.
+    pub fn engine(&self, store: Arc<dyn Store>, secrets: Secrets) -> Result<Engine, Error> {
+        let this = machine::this_process()?;
+        let listener: Arc<dyn Listener> = report::listener(self.style);
+        Ok(Engine {
+            store,
+            kinds: Arc::new(Kinds { secrets }),
+            clock: Arc::new(SystemClock),
+            listener,
+            stop: stop_on_signals()?,
+            actor: Actor { user: machine::user(), host: machine::host(), pid: this.pid },
+            process: Process { pid: this.pid, start_time: this.start_time, boot_id: this.boot_id },
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+        })
+    }
+
+    /// Runs what the engine is asked to do, waiting for a busy target when that is wanted, and tells how it ended.
+    pub async fn run_engine(
+        &self,
+        ask: impl AsyncFn() -> Result<Run, EngineError>,
+    ) -> Result<ExitCode, Error> {
+        let limit = self.global.wait;
+        let mut waited = Duration::ZERO;
+        loop {
+            match ask().await {
+                Err(EngineError::Store(StoreError::Busy { .. }))
+                    if limit.is_some_and(|limit| limit.0.is_none_or(|limit| waited < limit)) =>
+                {
+                    waited += BUSY_PAUSE;
+                    SystemClock.sleep(BUSY_PAUSE).await;
+                }
+                Err(error) => return Err(error.into()),
+                Ok(run) => {
+                    report::ended(&run, self.style);
+                    return Ok(ExitCode::of(&run));
+                }
+            }
+        }
+    }
+}
+
+/// How long to wait before a busy target is asked for again.
+const BUSY_PAUSE: Duration = Duration::from_millis(500);
+
+/// A command as it was typed.
+#[derive(Debug, Clone)]
+pub struct Typed {
+    /// Its name.
+    pub name: String,
+    /// Its arguments.
+    pub arguments: Vec<String>,
+}
+
+impl Typed {
+    /// A command and its arguments, without those that were left out.
+    pub fn new(name: &str, arguments: &[Option<&str>]) -> Typed {
+        let arguments = arguments.iter().flatten().map(|argument| (*argument).to_owned()).collect();
+        Typed { name: name.to_owned(), arguments }
+    }
+}
+
+/// What the steps need and the journal must not hold.
+pub fn secrets(target: &Target) -> Secrets {
+    let url = target.backups_url();
+    let user = url.username().to_owned();
+    let backup = (!user.is_empty()).then(|| (user, url.password().map(str::to_owned)));
+    Secrets { backup }
+}
+
+/// The first SIGINT asks to stop at the next safe point, a second one, or SIGTERM, at once.
+fn stop_on_signals() -> Result<watch::Receiver<Stop>, Error> {
+    let listen = |kind| {
+        signal(kind).map_err(|error| Error::new(ExitCode::FAILED, "cannot listen to signals").because(error))
+    };
+    let mut interrupts = listen(SignalKind::interrupt())?;
+    let mut terminations = listen(SignalKind::terminate())?;
+    let (tell, stop) = watch::channel(Stop::No);
+    tokio::spawn(async move {
+        loop {
+            let asked = tokio::select! {
+                Some(()) = interrupts.recv() => match *tell.borrow() {
+                    Stop::No => Stop::Soon(2),
+                    Stop::Soon(signal) | Stop::Now(signal) => Stop::Now(signal),
+                },
+                Some(()) = terminations.recv() => Stop::Now(15),
+                else => return,
+            };
+            tell.send_replace(asked);
+        }
+    });
+    Ok(stop)
+}
+
+fn read_config(path: &Path) -> Result<Config, Error> {
+    let bytes = disk::read(path).map_err(|trouble| Error {
+        code: ExitCode::USAGE,
+        ..Error::from(trouble.hint("name the configuration file with -c FILE or PG_STAGING_CONFIG"))
+    })?;
+    Ok(Config::parse(path, &bytes)?)
+}
+
+/// A path that means the same wherever the run is continued from.
+pub fn absolute(path: &Path) -> Result<PathBuf, Error> {
+    std::path::absolute(path).map_err(|error| {
+        Error::new(ExitCode::USAGE, format!("'{}' is not a path", path.display())).because(error)
+    })
+}
+
+fn expand_home(path: &str) -> Result<PathBuf, Error> {
+    match (path.strip_prefix("~/"), machine::home()) {
+        (Some(rest), Some(home)) => Ok(home.join(rest)),
+        (Some(_), None) => {
+            Err(Error::new(ExitCode::USAGE, format!("cannot tell what ~ is in '{path}': HOME is not set")))
+        }
+        (None, _) => Ok(PathBuf::from(path)),
+    }
+}

@@ -1,0 +1,181 @@
+//! `restore`, `load` and `fetch`: what begins with a backup.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use clap::Args;
+use jiff::civil::Date;
+use journal::store::Store;
+
+use super::{App, Typed, absolute};
+use crate::backup::{self, DateChoice};
+use crate::config::{DefaultDate, Replication, Target};
+use crate::contents::Rules;
+use crate::database::{DateWord, DumpName};
+use crate::error::{Error, ExitCode};
+use crate::plan::{self, Wishes};
+use crate::world::disk;
+use crate::world::web::{Web, WebOptions};
+
+/// `restore`.
+#[derive(Debug, Args)]
+pub struct Restore {
+    /// Section of the configuration
+    dbname: String,
+    /// YYYYMMDD, YYYY-MM-DD, today, yesterday, latest, oldest or active [default: today, or what default_date says]
+    date: Option<String>,
+}
+
+/// `load`.
+#[derive(Debug, Args)]
+pub struct Load {
+    /// Section of the configuration
+    dbname: String,
+    /// A dump made by pg_dump -Fc
+    filename: PathBuf,
+    /// The copy's date, when the file's name does not tell
+    #[arg(long)]
+    date: Option<String>,
+}
+
+/// `fetch`.
+#[derive(Debug, Args)]
+pub struct Fetch {
+    /// Section of the configuration
+    dbname: String,
+    /// YYYYMMDD, YYYY-MM-DD, today, yesterday, latest, oldest or active [default: today]
+    date: Option<String>,
+}
+
+impl Restore {
+    /// Makes the copy.
+    pub async fn run(self, app: &App) -> Result<ExitCode, Error> {
+        let target = app.target(&self.dbname)?;
+        let default = match target.default_date {
+            DefaultDate::Today => DateWord::Today,
+            DefaultDate::Latest => DateWord::Latest,
+        };
+        let date = date_of_backup(app, &target, self.date.as_deref(), default).await?;
+        let settings = app.settings(&target, date)?;
+        let (backup, listed_at) = backup_url(&target, date)?;
+        let command = Typed::new("restore", &[Some(&self.dbname), self.date.as_deref()]);
+        with_rules(app, &target, command, |wishes| plan::restore(settings, wishes, backup, listed_at)).await
+    }
+}
+
+impl Load {
+    /// Makes the copy.
+    pub async fn run(self, app: &App) -> Result<ExitCode, Error> {
+        let target = app.target(&self.dbname)?;
+        let name = self.filename.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let date = match &self.date {
+            Some(text) => app.date_of_copy(&target, text.parse()?).await?,
+            None => DumpName::date_of(&target.dbname, &name).ok_or_else(|| {
+                Error::new(
+                    ExitCode::USAGE,
+                    format!("the name of {} does not tell a date", self.filename.display()),
+                )
+                .hint(format!("name it {}.YYYY-MM-DD.dump, or add --date YYYYMMDD", target.dbname))
+            })?,
+        };
+        let dump = absolute(&self.filename)?;
+        let settings = app.settings(&target, date)?;
+        let typed = self.filename.to_string_lossy().into_owned();
+        let command = Typed::new("load", &[Some(&self.dbname), Some(&typed), self.date.as_deref()]);
+        with_rules(app, &target, command, |wishes| plan::load(settings, wishes, dump)).await
+    }
+}
+
+impl Fetch {
+    /// Brings the dump here.
+    pub async fn run(self, app: &App) -> Result<ExitCode, Error> {
+        let target = app.target(&self.dbname)?;
+        let date = date_of_backup(app, &target, self.date.as_deref(), DateWord::Today).await?;
+        let settings = app.settings(&target, date)?;
+        let (backup, listed_at) = backup_url(&target, date)?;
+        let command = Typed::new("fetch", &[Some(&self.dbname), self.date.as_deref()]);
+        app.carry_out(&target, command, plan::only_fetch(settings, backup, listed_at)).await
+    }
+}
+
+/// Stores the filter's rules where the plan can name them, and carries the plan out.
+async fn with_rules(
+    app: &App,
+    target: &Target,
+    command: Typed,
+    plan: impl FnOnce(Wishes) -> plan::Plan,
+) -> Result<ExitCode, Error> {
+    let rules = serde_json::to_vec(&rules(target)?)
+        .map_err(|error| Error::new(ExitCode::USAGE, "the filter cannot be stored").because(error))?;
+    if app.global.dry_run {
+        let wishes = wishes(target, journal::event::Hash::of(&rules).to_string());
+        return app.carry_out(target, command, plan(wishes)).await;
+    }
+    let store: Arc<dyn Store> = app.store(Some(&target.section))?;
+    let hash = store.attach(&rules).await?;
+    app.carry_out_in(store, target, command, plan(wishes(target, hash.to_string()))).await
+}
+
+fn wishes(target: &Target, rules: String) -> Wishes {
+    Wishes {
+        rules,
+        sql: target.sql_path.as_ref().map(|path| path.join(&target.section)),
+        jobs: target.restore_jobs,
+        single_transaction: target.pg_restore_st,
+        search_path: target.search_path.clone(),
+        vacuum: target.restore_vacuum,
+        switch: target.auto_switch,
+        keep_dump: !target.remove_dump,
+    }
+}
+
+/// What of a dump is restored, as the configuration has it.
+fn rules(target: &Target) -> Result<Rules, Error> {
+    let tables_nodata_named = match &target.replication {
+        None => Default::default(),
+        Some(path) => {
+            let fed = Replication::parse(path, &disk::read(path)?)?.nodata_for(&target.section);
+            fed.into_iter().map(|(table, provider)| (table, format!("fed by {provider}"))).collect()
+        }
+    };
+    Ok(Rules {
+        schemas: target.schemas.clone(),
+        schemas_nodata: target.schemas_nodata.clone(),
+        tables_nodata: target.tablename_nodata_regexp.clone(),
+        tables_nodata_named,
+    })
+}
+
+/// The dump's URL and that of the folder it is in, both without user and password.
+fn backup_url(target: &Target, date: Date) -> Result<(String, String), Error> {
+    let folder = target.backups_url();
+    let name = DumpName::new(&target.dbname, date)?.to_string();
+    let mut dump = folder.clone();
+    let not_a_folder =
+        || Error::new(ExitCode::USAGE, format!("{} cannot hold dumps", backup::without_password(&folder)));
+    dump.path_segments_mut().map_err(|()| not_a_folder())?.pop_if_empty().push(&name);
+    Ok((backup::without_password(&dump), backup::without_password(&folder)))
+}
+
+/// The date that a word means among the backups that are there.
+async fn date_of_backup(
+    app: &App,
+    target: &Target,
+    typed: Option<&str>,
+    default: DateWord,
+) -> Result<Date, Error> {
+    let word = typed.map_or(Ok(default), str::parse)?;
+    let choice = match word {
+        DateWord::Latest => DateChoice::Latest,
+        DateWord::Oldest => DateChoice::Oldest,
+        word => return app.date_of_copy(target, word).await,
+    };
+    let web = Web::new(&WebOptions::default()).map_err(journal::event::Failure::from)?;
+    let page = web.list(&target.backups_url()).await.map_err(journal::event::Failure::from)?;
+    let listing = backup::parse(&page.body, page.content_type.as_deref(), &page.final_url)
+        .map_err(|error| Error::new(ExitCode::FAILED, error.to_string()).hint(error.hint()))?;
+    let dumps = backup::dumps(&listing, &target.dbname);
+    let chosen = backup::choose(&dumps, choice)
+        .map_err(|error| Error::new(ExitCode::MISSING, error.to_string()).hint(error.hint()))?;
+    Ok(chosen.date)
+}

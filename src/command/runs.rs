@@ -1,0 +1,181 @@
+//! `continue` and `rollback`: what works on a run that is there already. Also finds runs by what people type.
+
+use std::io::{IsTerminal as _, Write as _};
+
+use clap::Args;
+use journal::engine::decode_all;
+use journal::event::RunId;
+use journal::query::{Query, Shown};
+use journal::run::{Run, Status};
+use journal::store::Store;
+
+use super::{App, secrets};
+use crate::error::{Error, ExitCode};
+use crate::step::Secrets;
+
+/// `continue`.
+#[derive(Debug, Args)]
+pub struct Continue {
+    /// A part of the run's id, or a section of the configuration [default: the one interrupted run there is]
+    run: Option<String>,
+}
+
+/// `rollback`.
+#[derive(Debug, Args)]
+pub struct Rollback {
+    /// A part of the run's id
+    run: String,
+    /// Even if later runs have worked on the same target since
+    #[arg(long)]
+    force: bool,
+}
+
+impl Continue {
+    /// Goes on with the run.
+    pub async fn run(self, app: &App) -> Result<ExitCode, Error> {
+        let section = self.run.as_deref().filter(|typed| app.has_section(typed));
+        let store = app.store(section)?;
+        let id = match (&self.run, section) {
+            (_, Some(section)) => open_run(&*store, Some(section)).await?,
+            (Some(part), None) => find(&*store, part).await?,
+            (None, None) => open_run(&*store, None).await?,
+        };
+        let run = read(&*store, id).await?;
+        if app.global.dry_run {
+            crate::report::remaining(&run, false, app.style);
+            return Ok(ExitCode::DONE);
+        }
+        let engine = app.engine(store, secrets_of(app, &run))?;
+        app.run_engine(async || engine.carry_on(id).await).await
+    }
+}
+
+impl Rollback {
+    /// Undoes what the run did.
+    pub async fn run(self, app: &App) -> Result<ExitCode, Error> {
+        let store = app.store(None)?;
+        let id = find(&*store, &self.run).await?;
+        let run = read(&*store, id).await?;
+        if app.global.dry_run {
+            crate::report::remaining(&run, true, app.style);
+            return Ok(ExitCode::DONE);
+        }
+        if run.status == Status::Succeeded {
+            if !self.force {
+                none_since(&*store, &run).await?;
+            }
+            agree(app, &run)?;
+        }
+        let engine = app.engine(store, secrets_of(app, &run))?;
+        app.run_engine(async || engine.roll_back(id, "asked for by rollback").await).await
+    }
+}
+
+/// The run of which `part` is a part of the id.
+pub async fn find(store: &dyn Store, part: &str) -> Result<RunId, Error> {
+    match store.find(part).await?.as_slice() {
+        [id] => Ok(*id),
+        [] => Err(Error::new(ExitCode::MISSING, format!("there is no run '{part}'"))
+            .hint("history lists the runs there are")),
+        many => {
+            let ids = many.iter().take(5).map(ToString::to_string).collect::<Vec<_>>().join(", ");
+            Err(Error::new(ExitCode::USAGE, format!("'{part}' is a part of {} ids", many.len()))
+                .because(ids)
+                .hint("type more of it"))
+        }
+    }
+}
+
+/// A run as its events tell.
+pub async fn read(store: &dyn Store, id: RunId) -> Result<Run, Error> {
+    let stored: Vec<Vec<u8>> = store.read(id).await?.into_iter().map(|stored| stored.bytes).collect();
+    Run::fold(&decode_all(&stored)?).map_err(|error| Error::new(ExitCode::STUCK, error.to_string()))
+}
+
+/// The one run, of a section or at all, that waits to be continued.
+async fn open_run(store: &dyn Store, section: Option<&str>) -> Result<RunId, Error> {
+    let query = Query { section: section.map(str::to_owned), ..Query::default() };
+    let mut open = Vec::new();
+    for summary in store.runs(&query).await? {
+        let Some(status) = summary.status else { continue };
+        let waits = matches!(status, Status::Stopped | Status::Stuck)
+            || (status.is_moving() && !store.is_held(summary.id).await?);
+        if waits {
+            open.push(summary);
+        }
+    }
+    let of = section.map(|section| format!(" of {section}")).unwrap_or_default();
+    match open.as_slice() {
+        [one] => Ok(one.id),
+        [] => Err(Error::new(ExitCode::MISSING, format!("no run{of} waits to be continued"))
+            .hint("history lists the runs there are")),
+        many => {
+            let named = |summary: &journal::query::Summary| {
+                let shown = Shown::of(summary.status, false).as_str();
+                format!(
+                    "{} ({} {}, {shown})",
+                    summary.id.short(),
+                    summary.command,
+                    summary.section.as_deref().unwrap_or_default()
+                )
+            };
+            Err(Error::new(ExitCode::USAGE, format!("{} runs{of} wait to be continued", many.len()))
+                .because(many.iter().map(named).collect::<Vec<_>>().join(", "))
+                .hint("name one: pg_staging continue <run>"))
+        }
+    }
+}
+
+/// Taking an older copy away under a newer state of the target is hardly meant.
+async fn none_since(store: &dyn Store, run: &Run) -> Result<(), Error> {
+    let query =
+        Query { section: run.started.section.clone(), since: Some(run.started_at), ..Query::default() };
+    let later = store.runs(&query).await?.into_iter().find(|summary| {
+        summary.id != run.id && !matches!(summary.status, Some(Status::Failed | Status::RolledBack))
+    });
+    match later {
+        None => Ok(()),
+        Some(later) => Err(Error::new(
+            ExitCode::FAILED,
+            format!(
+                "run {} is not the last one on its target: {} {} came after it",
+                run.id.short(),
+                later.command,
+                later.id.short()
+            ),
+        )
+        .hint("roll that one back first, or add --force")),
+    }
+}
+
+/// A finished run is undone only when somebody means it.
+fn agree(app: &App, run: &Run) -> Result<(), Error> {
+    if app.global.yes {
+        return Ok(());
+    }
+    let refused =
+        |message: &str| Err(Error::new(ExitCode::USAGE, message).hint("add --yes if this is meant"));
+    if !std::io::stdin().is_terminal() {
+        return refused("rolling back a finished run needs a yes, and there is nobody to ask");
+    }
+    let arguments = run.started.arguments.join(" ");
+    let question = format!(
+        "Undo {} {arguments} (run {}), which is finished? [y/N] ",
+        run.started.command,
+        run.id.short()
+    );
+    let mut answer = String::new();
+    let asked = std::io::stderr()
+        .write_all(question.as_bytes())
+        .and_then(|()| std::io::stdin().read_line(&mut answer));
+    match asked {
+        Ok(_) if matches!(answer.trim(), "y" | "Y" | "yes") => Ok(()),
+        _ => refused("not rolled back"),
+    }
+}
+
+/// What the journal must not hold comes from the configuration as it is now; a run that needs none does without.
+fn secrets_of(app: &App, run: &Run) -> Secrets {
+    let section = run.started.section.as_deref().filter(|section| app.has_section(section));
+    section.and_then(|section| app.target(section).ok()).map(|target| secrets(&target)).unwrap_or_default()
+}

@@ -1,0 +1,257 @@
+//! The bytes of an archive's head, walked field by field before `libpgdump` is given them.
+//!
+//! `libpgdump` allocates what a length or a count in the file asks for, up to gigabytes for a file of a hundred
+//! bytes, and takes text to be UTF-8. So the head is first read here, growing only as bytes really arrive, and only
+//! a head that is whole, of known version and of bounded size goes on. The grammar is that of `ReadHead` and
+//! `ReadToc` in PostgreSQL's pg_backup_archiver.c.
+
+use std::io::{self, Read};
+use std::ops::Range;
+
+use super::ArchiveVersion;
+use super::error::{ContentsError, Found};
+
+const OLDEST: ArchiveVersion = ArchiveVersion::new(1, 12, 0);
+const NEWEST: ArchiveVersion = ArchiveVersion::new(1, 16, 0);
+const CUSTOM_FORMAT: u8 = 1;
+
+/// The most that contents may take: those of 10,000 tables take 23 MB.
+const LIMIT: u64 = 512 * 1024 * 1024;
+/// How much is read at once at most, so that a length is believed only as far as bytes follow it.
+const CHUNK: usize = 64 * 1024;
+/// pg_dump writes its `sizeof(int)`, which is 4 on every platform PostgreSQL runs on.
+const INTEGER_SIZE: usize = 4;
+const WIDEST_OFFSET: u8 = 8;
+
+/// A complete head: everything up to the first data block.
+#[derive(Debug)]
+pub(super) struct Head {
+    bytes: Vec<u8>,
+    strings: Vec<Range<usize>>,
+    foreign_text: bool,
+}
+
+impl Head {
+    /// Reads exactly the head, or says why there is none.
+    pub(super) fn read(reader: &mut impl Read) -> Result<Self, ContentsError> {
+        let mut walk =
+            Walk { reader, bytes: Vec::new(), strings: Vec::new(), offset_size: 8, version: OLDEST };
+        walk.header()?;
+        walk.contents()?;
+        let Walk { bytes, strings, .. } = walk;
+        let foreign_text = strings
+            .iter()
+            .any(|range| bytes.get(range.clone()).is_some_and(|text| str::from_utf8(text).is_err()));
+        Ok(Self { bytes, strings, foreign_text })
+    }
+
+    /// How many bytes were read.
+    pub(super) fn length(&self) -> u64 {
+        self.bytes.len() as u64
+    }
+
+    /// Whether some string is not UTF-8.
+    pub(super) fn has_foreign_text(&self) -> bool {
+        self.foreign_text
+    }
+
+    /// The head with all strings in UTF-8. If one is not, all are taken for ISO 8859-1: one byte, one character,
+    /// so that a name is the same wherever it occurs.
+    pub(super) fn into_utf8(self) -> Vec<u8> {
+        if !self.foreign_text {
+            return self.bytes;
+        }
+        let mut utf8 = Vec::with_capacity(self.bytes.len() + self.bytes.len() / 8);
+        let mut copied = 0;
+        for range in &self.strings {
+            let length_at = range.start.saturating_sub(INTEGER_SIZE);
+            utf8.extend_from_slice(self.bytes.get(copied..length_at).unwrap_or_default());
+            let text: String =
+                self.bytes.get(range.clone()).unwrap_or_default().iter().copied().map(char::from).collect();
+            utf8.extend(text.len().to_le_bytes().iter().take(INTEGER_SIZE));
+            utf8.extend_from_slice(text.as_bytes());
+            copied = range.end;
+        }
+        utf8.extend_from_slice(self.bytes.get(copied..).unwrap_or_default());
+        utf8
+    }
+}
+
+struct Walk<'a, R> {
+    reader: &'a mut R,
+    bytes: Vec<u8>,
+    strings: Vec<Range<usize>>,
+    offset_size: usize,
+    version: ArchiveVersion,
+}
+
+impl<R: Read> Walk<'_, R> {
+    fn header(&mut self) -> Result<(), ContentsError> {
+        self.magic()?;
+        self.version = ArchiveVersion::new(self.byte()?, self.byte()?, self.byte()?);
+        if self.version > NEWEST {
+            return Err(ContentsError::NewerVersion { version: self.version, newest: NEWEST });
+        }
+        if self.version < OLDEST {
+            return Err(ContentsError::Unsupported {
+                what: format!("archive version {} is older than {OLDEST}", self.version),
+            });
+        }
+        let int_size = self.byte()?;
+        if usize::from(int_size) != INTEGER_SIZE {
+            return Err(ContentsError::Unsupported { what: format!("integers of {int_size} bytes") });
+        }
+        let offset_size = self.byte()?;
+        if !(1..=WIDEST_OFFSET).contains(&offset_size) {
+            return Err(ContentsError::Unsupported { what: format!("offsets of {offset_size} bytes") });
+        }
+        self.offset_size = usize::from(offset_size);
+        match self.byte()? {
+            CUSTOM_FORMAT => {}
+            3 | 5 => {
+                return Err(ContentsError::NotAnArchive { found: Found::DirectoryToc });
+            }
+            other => {
+                return Err(ContentsError::Unsupported { what: format!("archive format {other}") });
+            }
+        }
+        if self.version >= ArchiveVersion::new(1, 15, 0) {
+            self.byte()?;
+        } else {
+            self.integer()?;
+        }
+        Ok(())
+    }
+
+    /// Anything without the magic bytes is looked at a little longer, to name it.
+    fn magic(&mut self) -> Result<(), ContentsError> {
+        const MAGIC: &[u8] = b"PGDMP";
+        let mut first = Vec::new();
+        self.reader.take(MAGIC.len() as u64).read_to_end(&mut first)?;
+        if first != MAGIC {
+            if !first.is_empty() && MAGIC.starts_with(&first) {
+                return Err(ContentsError::Truncated { length: first.len() as u64 });
+            }
+            self.reader.take(512 - MAGIC.len() as u64).read_to_end(&mut first)?;
+            return Err(ContentsError::NotAnArchive { found: Found::by_first_bytes(&first) });
+        }
+        self.bytes.extend(first);
+        Ok(())
+    }
+
+    fn contents(&mut self) -> Result<(), ContentsError> {
+        const TIMESTAMP_FIELDS: usize = 7;
+        for _ in 0..TIMESTAMP_FIELDS {
+            self.integer()?;
+        }
+        // Database, server version, pg_dump version.
+        self.strings(3)?;
+        let count = self.integer()?;
+        if count < 0 {
+            return Err(ContentsError::Damaged { what: format!("{count} entries") });
+        }
+        for _ in 0..count {
+            self.entry()?;
+        }
+        Ok(())
+    }
+
+    fn entry(&mut self) -> Result<(), ContentsError> {
+        // Dump id, and whether the entry has data.
+        self.integer()?;
+        self.integer()?;
+        // The catalog's oid, the object's oid, tag, kind.
+        self.strings(4)?;
+        // Section.
+        self.integer()?;
+        // Definition, drop statement, copy statement, schema, tablespace.
+        self.strings(5)?;
+        if self.version >= ArchiveVersion::new(1, 14, 0) {
+            // Table access method.
+            self.strings(1)?;
+        }
+        if self.version >= ArchiveVersion::new(1, 16, 0) {
+            // Kind of relation.
+            self.integer()?;
+        }
+        // Owner, WITH OIDS.
+        self.strings(2)?;
+        while let Some(dependency) = self.string()? {
+            if dependency.is_empty() {
+                return Err(ContentsError::Damaged { what: "a dependency without an id".to_owned() });
+            }
+        }
+        self.take(1 + self.offset_size)?;
+        Ok(())
+    }
+
+    fn strings(&mut self, count: usize) -> Result<(), ContentsError> {
+        for _ in 0..count {
+            self.string()?;
+        }
+        Ok(())
+    }
+
+    /// A length and that many bytes. A negative length is a null.
+    fn string(&mut self) -> Result<Option<Range<usize>>, ContentsError> {
+        let Ok(length) = usize::try_from(self.integer()?) else {
+            return Ok(None);
+        };
+        let range = self.take(length)?;
+        if length > 0 {
+            self.strings.push(range.clone());
+        }
+        Ok(Some(range))
+    }
+
+    /// A sign byte and the magnitude, least byte first.
+    fn integer(&mut self) -> Result<i64, ContentsError> {
+        let range = self.take(1 + INTEGER_SIZE)?;
+        let field = self.bytes.get(range).unwrap_or_default();
+        let (sign, magnitude) = field.split_first().unwrap_or((&0, &[]));
+        let magnitude = magnitude.iter().rev().fold(0i64, |value, byte| (value << 8) | i64::from(*byte));
+        // libpgdump keeps 32 bits, sign included; so must we, to agree with it about what is a null.
+        let value = if *sign == 0 { magnitude } else { -magnitude };
+        #[expect(clippy::cast_possible_truncation, reason = "the truncation is what is wanted")]
+        Ok(i64::from(value as i32))
+    }
+
+    fn byte(&mut self) -> Result<u8, ContentsError> {
+        let range = self.take(1)?;
+        Ok(self.bytes.get(range).and_then(|bytes| bytes.first().copied()).unwrap_or_default())
+    }
+
+    fn take(&mut self, count: usize) -> Result<Range<usize>, ContentsError> {
+        let start = self.bytes.len();
+        if (start as u64).saturating_add(count as u64) > LIMIT {
+            return Err(ContentsError::TooLarge { limit: LIMIT });
+        }
+        let end = start + count;
+        while self.bytes.len() < end {
+            let from = self.bytes.len();
+            self.bytes.resize(end.min(from + CHUNK), 0);
+            let Some(buffer) = self.bytes.get_mut(from..) else {
+                break;
+            };
+            let filled = fill(self.reader, buffer)?;
+            if filled < buffer.len() {
+                return Err(ContentsError::Truncated { length: (from + filled) as u64 });
+            }
+        }
+        Ok(start..end)
+    }
+}
+
+/// Like `read_exact`, but telling how far it came when the end came first.
+fn fill(reader: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
+    let mut filled = 0;
+    while let Some(rest) = buffer.get_mut(filled..).filter(|rest| !rest.is_empty()) {
+        match reader.read(rest) {
+            Ok(0) => break,
+            Ok(count) => filled += count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(filled)
+}

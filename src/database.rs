@@ -1,0 +1,469 @@
+//! Dated names: how a copy of a database and a file of its dump are called, and which of several dates is meant.
+//!
+//! Pure: the day's date, the dates there are and the active one are always given.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::str::FromStr;
+
+use jiff::civil::Date;
+
+/// How long PostgreSQL lets a name be, in bytes (NAMEDATALEN, less its final NUL).
+const NAME_BYTES: usize = 63;
+
+/// The name of a dated copy, `shop_20261121`: the database's undated name and the date of its backup.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct DatedName {
+    base: String,
+    date: Date,
+}
+
+impl DatedName {
+    /// Makes the name. Fails where the base is empty, holds a NUL, or is so long that PostgreSQL would cut the name,
+    /// and where the year does not have four digits.
+    pub fn new(base: &str, date: Date) -> Result<DatedName, NameError> {
+        if base.is_empty() || base.contains('\0') {
+            return Err(NameError::NotAName { base: base.to_owned() });
+        }
+        if date.year() < 0 {
+            return Err(NameError::Year { date });
+        }
+        let name = DatedName { base: base.to_owned(), date };
+        let bytes = name.to_string().len();
+        if bytes > NAME_BYTES {
+            return Err(NameError::TooLong { name: name.to_string(), bytes });
+        }
+        Ok(name)
+    }
+
+    /// Takes a name apart: everything before the last `_` is the base, and what follows must be a date that exists.
+    /// `None` for every other name.
+    pub fn parse(name: &str) -> Option<DatedName> {
+        let (base, date) = name.rsplit_once('_')?;
+        DatedName::new(base, compact_date(date)?).ok()
+    }
+
+    /// The date of `name`, if it is a copy of exactly `base`: `shop_eu_20261121` is one of `shop_eu`, not of `shop`.
+    pub fn date_of(base: &str, name: &str) -> Option<Date> {
+        DatedName::parse(name).filter(|dated| dated.base == base).map(|dated| dated.date)
+    }
+
+    /// The undated name.
+    pub fn base(&self) -> &str {
+        &self.base
+    }
+
+    /// The date of the backup.
+    pub fn date(&self) -> Date {
+        self.date
+    }
+}
+
+impl fmt::Display for DatedName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (year, month, day) = (self.date.year(), self.date.month(), self.date.day());
+        write!(f, "{}_{year:04}{month:02}{day:02}", self.base)
+    }
+}
+
+/// The name of a dump's file, `shop.2026-11-21.dump`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct DumpName {
+    dbname: String,
+    date: Date,
+}
+
+impl DumpName {
+    /// Makes the name. Fails where `dbname` is empty or holds what no file name can, a NUL or a `/`, and where the
+    /// year does not have four digits.
+    pub fn new(dbname: &str, date: Date) -> Result<DumpName, NameError> {
+        if dbname.is_empty() || dbname.contains(['\0', '/']) {
+            return Err(NameError::NotAName { base: dbname.to_owned() });
+        }
+        if date.year() < 0 {
+            return Err(NameError::Year { date });
+        }
+        Ok(DumpName { dbname: dbname.to_owned(), date })
+    }
+
+    /// Takes a file's name apart; `None` for every other name, `….dump.part` and `….dump.sha256` among them.
+    pub fn parse(file_name: &str) -> Option<DumpName> {
+        let (dbname, date) = file_name.strip_suffix(".dump")?.rsplit_once('.')?;
+        DumpName::new(dbname, dashed_date(date)?).ok()
+    }
+
+    /// The date of `file_name`, if it is a dump of exactly `dbname`.
+    pub fn date_of(dbname: &str, file_name: &str) -> Option<Date> {
+        DumpName::parse(file_name).filter(|dump| dump.dbname == dbname).map(|dump| dump.date)
+    }
+
+    /// The database's undated name.
+    pub fn dbname(&self) -> &str {
+        &self.dbname
+    }
+
+    /// The date of the backup.
+    pub fn date(&self) -> Date {
+        self.date
+    }
+}
+
+impl fmt::Display for DumpName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (year, month, day) = (self.date.year(), self.date.month(), self.date.day());
+        write!(f, "{}.{year:04}-{month:02}-{day:02}.dump", self.dbname)
+    }
+}
+
+/// Why a dated name cannot be made.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NameError {
+    /// The undated name is empty, or holds a character that no such name can.
+    #[error("`{}` cannot be the name of a database", base.escape_debug())]
+    NotAName {
+        /// The undated name.
+        base: String,
+    },
+    /// PostgreSQL would cut the name.
+    #[error("{name} is {bytes} bytes long, and PostgreSQL keeps {NAME_BYTES}")]
+    TooLong {
+        /// The dated name.
+        name: String,
+        /// Its length.
+        bytes: usize,
+    },
+    /// The year is not one that four digits can write.
+    #[error("{date} lies before the year 0")]
+    Year {
+        /// The date.
+        date: Date,
+    },
+}
+
+impl NameError {
+    /// What to change.
+    pub fn hint(&self) -> &'static str {
+        match self {
+            NameError::NotAName { .. } => "check `dbname` in the configuration",
+            NameError::TooLong { .. } => "choose a `dbname` of at most 54 bytes",
+            NameError::Year { .. } => "give a date as YYYYMMDD or YYYY-MM-DD",
+        }
+    }
+}
+
+/// A date as a user says it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DateWord {
+    /// That date, whether anything bears it or not.
+    Exact(Date),
+    /// The day on which the command is given, local time.
+    Today,
+    /// The day before.
+    Yesterday,
+    /// The newest there is.
+    Latest,
+    /// The oldest there is.
+    Oldest,
+    /// The one that the alias points at.
+    Active,
+}
+
+impl DateWord {
+    /// The date that is meant. `available` holds the dates there are, in any order, and `active` the one that the
+    /// alias points at. Only [`DateWord::Latest`], [`DateWord::Oldest`] and [`DateWord::Active`] look at them.
+    pub fn resolve(self, today: Date, available: &[Date], active: Option<Date>) -> Result<Date, DateError> {
+        match self {
+            DateWord::Exact(date) => Ok(date),
+            DateWord::Today => Ok(today),
+            DateWord::Yesterday => today.yesterday().map_err(|_| DateError::OutOfRange),
+            DateWord::Latest => {
+                available.iter().max().copied().ok_or(DateError::NoneAvailable { word: self })
+            }
+            DateWord::Oldest => {
+                available.iter().min().copied().ok_or(DateError::NoneAvailable { word: self })
+            }
+            DateWord::Active => active.ok_or(DateError::NoneActive),
+        }
+    }
+}
+
+impl FromStr for DateWord {
+    type Err = DateError;
+
+    /// Takes `YYYYMMDD`, `YYYY-MM-DD` or a word, in any case.
+    fn from_str(text: &str) -> Result<DateWord, DateError> {
+        match text.to_ascii_lowercase().as_str() {
+            "today" => return Ok(DateWord::Today),
+            "yesterday" => return Ok(DateWord::Yesterday),
+            "latest" => return Ok(DateWord::Latest),
+            "oldest" => return Ok(DateWord::Oldest),
+            "active" => return Ok(DateWord::Active),
+            _ => {}
+        }
+        if let Some(date) = compact_date(text).or_else(|| dashed_date(text)) {
+            return Ok(DateWord::Exact(date));
+        }
+        let digits = text.bytes().filter(u8::is_ascii_digit).count();
+        if digits == 8 && text.bytes().all(|b| b.is_ascii_digit() || b == b'-') {
+            return Err(DateError::NoSuchDay { text: text.to_owned() });
+        }
+        Err(DateError::NotADate { text: text.to_owned() })
+    }
+}
+
+impl fmt::Display for DateWord {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            DateWord::Exact(date) => write!(f, "{date}"),
+            DateWord::Today => write!(f, "today"),
+            DateWord::Yesterday => write!(f, "yesterday"),
+            DateWord::Latest => write!(f, "latest"),
+            DateWord::Oldest => write!(f, "oldest"),
+            DateWord::Active => write!(f, "active"),
+        }
+    }
+}
+
+/// Why a date is not known.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum DateError {
+    /// The text is neither a date nor one of the words.
+    #[error("`{}` is not a date", text.escape_debug())]
+    NotADate {
+        /// The text.
+        text: String,
+    },
+    /// The text is written as a date, and no calendar has that day.
+    #[error("`{text}` is not a day of the calendar")]
+    NoSuchDay {
+        /// The text.
+        text: String,
+    },
+    /// There is nothing to choose from.
+    #[error("there is nothing to take the {word} of")]
+    NoneAvailable {
+        /// The word that was to choose.
+        word: DateWord,
+    },
+    /// The alias points at no dated copy.
+    #[error("no copy is active")]
+    NoneActive,
+    /// The calendar ends there.
+    #[error("the date lies outside of the calendar")]
+    OutOfRange,
+}
+
+impl DateError {
+    /// What to type instead.
+    pub fn hint(&self) -> &'static str {
+        match self {
+            DateError::NotADate { .. } | DateError::NoSuchDay { .. } | DateError::OutOfRange => {
+                "give YYYYMMDD, YYYY-MM-DD, or one of today, yesterday, latest, oldest, active"
+            }
+            DateError::NoneAvailable { .. } => {
+                "`backups <dbname>` lists what can be restored, `databases <dbname>` what was"
+            }
+            DateError::NoneActive => {
+                "`switch <dbname> <date>` makes a copy active; `databases <dbname>` lists them"
+            }
+        }
+    }
+}
+
+/// The dates of the copies to drop so that the newest `keep` remain, oldest first: a purge that is cut short has then
+/// dropped the least useful ones. The active copy is never among them, even where that leaves one more than `keep`.
+pub fn to_purge(existing: &[Date], active: Option<Date>, keep: usize) -> Vec<Date> {
+    let existing: BTreeSet<Date> = existing.iter().copied().collect();
+    let surplus = existing.len().saturating_sub(keep);
+    existing.into_iter().take(surplus).filter(|date| Some(*date) != active).collect()
+}
+
+/// `YYYYMMDD`.
+fn compact_date(text: &str) -> Option<Date> {
+    let digits = text.len() == 8 && text.bytes().all(|b| b.is_ascii_digit());
+    if !digits {
+        return None;
+    }
+    let (year, rest) = text.split_at_checked(4)?;
+    let (month, day) = rest.split_at_checked(2)?;
+    Date::new(year.parse().ok()?, month.parse().ok()?, day.parse().ok()?).ok()
+}
+
+/// `YYYY-MM-DD`.
+fn dashed_date(text: &str) -> Option<Date> {
+    let (year, rest) = text.split_once('-')?;
+    let (month, day) = rest.split_once('-')?;
+    if (year.len(), month.len(), day.len()) != (4, 2, 2) {
+        return None;
+    }
+    compact_date(&format!("{year}{month}{day}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::civil::date;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn a_copy_belongs_to_its_base_only() {
+        let day = date(2026, 11, 21);
+        assert_eq!(DatedName::new("shop", day).unwrap().to_string(), "shop_20261121");
+        assert_eq!(DatedName::date_of("shop_eu", "shop_eu_20261121"), Some(day));
+        for (base, name) in [
+            ("shop", "shop_eu_20261121"),
+            ("eu", "shop_eu_20261121"),
+            ("shop", "shop_20261121_old"),
+            ("shop", "shop_20261121\n"),
+            ("shop", "Shop_20261121"),
+            ("shop", "shop20261121"),
+            ("shop", "shop_2026112"),
+            ("shop", "shop_020261121"),
+            ("shop", "shop_20260230"),
+            ("shop", "shop_20261301"),
+            ("shop", "shop_٢٠٢٦١١٢١"),
+            ("shop", "shop"),
+            ("", "_20261121"),
+        ] {
+            assert_eq!(DatedName::date_of(base, name), None, "{base:?} {name:?}");
+        }
+    }
+
+    #[test]
+    fn a_name_that_postgresql_would_cut_is_refused() {
+        let day = date(2026, 11, 21);
+        assert!(DatedName::new(&"x".repeat(54), day).is_ok());
+        let error = DatedName::new(&"x".repeat(55), day).unwrap_err();
+        assert!(error.to_string().contains("64 bytes"), "{error}");
+        assert!(DatedName::new("", day).is_err());
+        assert!(DatedName::new("a\0b", day).is_err());
+        assert!(DatedName::new("shop", date(-1, 1, 1)).is_err());
+    }
+
+    #[test]
+    fn a_dump_belongs_to_its_database_only() {
+        let day = date(2026, 11, 21);
+        assert_eq!(DumpName::new("shop", day).unwrap().to_string(), "shop.2026-11-21.dump");
+        assert_eq!(DumpName::date_of("shop.eu", "shop.eu.2026-11-21.dump"), Some(day));
+        for name in [
+            "shop.eu.2026-11-21.dump",
+            "shop.2026-11-21.dump.part",
+            "shop.2026-11-21.dump.sha256",
+            "shop.2026-02-30.dump",
+            "shop.20261121.dump",
+            "shop.2026-11-1.dump",
+            "shop.+026-11-21.dump",
+            "shop_2026-11-21.dump",
+            "old/shop.2026-11-21.dump",
+            ".2026-11-21.dump",
+        ] {
+            assert_eq!(DumpName::date_of("shop", name), None, "{name}");
+        }
+    }
+
+    #[test]
+    fn words_and_both_ways_to_write_a_date_are_understood() {
+        let day = DateWord::Exact(date(2026, 11, 21));
+        for (text, word) in [
+            ("20261121", day),
+            ("2026-11-21", day),
+            ("today", DateWord::Today),
+            ("Yesterday", DateWord::Yesterday),
+            ("LATEST", DateWord::Latest),
+            ("oldest", DateWord::Oldest),
+            ("aCtive", DateWord::Active),
+        ] {
+            assert_eq!(text.parse(), Ok(word), "{text}");
+        }
+        for text in ["", "tomorrow", "2026/11/21", "261121", "2026-1-1", " 20261121", "2026é1121"] {
+            let error = DateWord::from_str(text).unwrap_err();
+            assert_eq!(error, DateError::NotADate { text: text.to_owned() });
+            assert!(error.hint().contains("YYYYMMDD"));
+        }
+        for text in ["20260230", "2026-13-01"] {
+            assert_eq!(DateWord::from_str(text), Err(DateError::NoSuchDay { text: text.to_owned() }));
+        }
+    }
+
+    #[test]
+    fn words_choose_among_what_there_is() {
+        let today = date(2026, 3, 1);
+        let available = [date(2026, 1, 2), date(2026, 2, 3), date(2026, 1, 1)];
+        let active = Some(date(2026, 1, 2));
+        let resolve = |word: DateWord| word.resolve(today, &available, active);
+        assert_eq!(resolve(DateWord::Today), Ok(today));
+        assert_eq!(resolve(DateWord::Yesterday), Ok(date(2026, 2, 28)));
+        assert_eq!(resolve(DateWord::Latest), Ok(date(2026, 2, 3)));
+        assert_eq!(resolve(DateWord::Oldest), Ok(date(2026, 1, 1)));
+        assert_eq!(resolve(DateWord::Active), Ok(date(2026, 1, 2)));
+        assert_eq!(resolve(DateWord::Exact(today)), Ok(today));
+        assert_eq!(
+            DateWord::Latest.resolve(today, &[], None),
+            Err(DateError::NoneAvailable { word: DateWord::Latest })
+        );
+        assert_eq!(DateWord::Active.resolve(today, &available, None), Err(DateError::NoneActive));
+        assert_eq!(DateWord::Yesterday.resolve(Date::MIN, &[], None), Err(DateError::OutOfRange));
+    }
+
+    #[test]
+    fn a_purge_keeps_the_newest_and_the_active_one() {
+        let day = |d| date(2026, 11, d);
+        let existing = [day(3), day(1), day(4), day(2), day(4)];
+        assert_eq!(to_purge(&existing, None, 2), [day(1), day(2)]);
+        assert_eq!(to_purge(&existing, Some(day(1)), 2), [day(2)]);
+        assert_eq!(to_purge(&existing, Some(day(4)), 0), [day(1), day(2), day(3)]);
+        assert_eq!(to_purge(&existing, None, 4), []);
+    }
+
+    fn any_date() -> impl Strategy<Value = Date> {
+        (0i16..=9999, 1i8..=12, 1i8..=31).prop_filter_map("no such day", |(y, m, d)| Date::new(y, m, d).ok())
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_made_is_parsed(base in "[^\0/]{1,13}", day in any_date()) {
+            let name = DatedName::new(&base, day).unwrap();
+            prop_assert_eq!(DatedName::parse(&name.to_string()), Some(name));
+            let dump = DumpName::new(&base, day).unwrap();
+            prop_assert_eq!(DumpName::parse(&dump.to_string()), Some(dump));
+        }
+
+        #[test]
+        fn what_is_parsed_is_what_would_be_made(text in "([a-z_.]{0,4}_?[0-9-]{8,10}(\\.dump)?|\\PC{0,20})") {
+            if let Some(name) = DatedName::parse(&text) {
+                prop_assert_eq!(name.to_string(), text.clone());
+            }
+            if let Some(name) = DumpName::parse(&text) {
+                prop_assert_eq!(name.to_string(), text.clone());
+            }
+            if let Err(error) = text.parse::<DateWord>() {
+                prop_assert!(!error.hint().is_empty());
+            }
+        }
+
+        #[test]
+        fn a_date_is_said_as_it_is_shown(day in any_date()) {
+            prop_assert_eq!(DateWord::Exact(day).to_string().parse(), Ok(DateWord::Exact(day)));
+        }
+
+        #[test]
+        fn a_purge_drops_only_what_may_go(
+            existing in proptest::collection::vec(any_date(), 0..12),
+            active in proptest::option::of(0usize..12),
+            keep in 0usize..6,
+        ) {
+            let active = active.and_then(|i| existing.get(i).copied());
+            let purged = to_purge(&existing, active, keep);
+            let all: BTreeSet<Date> = existing.iter().copied().collect();
+            prop_assert!(purged.is_sorted_by(|a, b| a < b));
+            prop_assert!(purged.iter().all(|day| all.contains(day) && Some(*day) != active));
+            let kept: Vec<Date> = all.iter().copied().filter(|day| !purged.contains(day)).collect();
+            prop_assert!(kept.len() >= keep.min(all.len()));
+            let newest: Vec<Date> = all.iter().rev().take(keep).copied().collect();
+            prop_assert!(newest.iter().all(|day| kept.contains(day)));
+            let extra = kept.len() - newest.len();
+            prop_assert!(extra <= 1 && (extra == 0 || active.is_some_and(|day| !newest.contains(&day))));
+        }
+    }
+}

@@ -1,0 +1,173 @@
+//! The one error on top, and the exit code that each leads to.
+
+use journal::codec::CodecError;
+use journal::engine::EngineError;
+use journal::event::Failure;
+use journal::run::{Run, Status};
+use journal::store::StoreError;
+
+use crate::config::ConfigError;
+use crate::database::{DateError, NameError};
+use crate::world::Trouble;
+
+/// How the program ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ExitCode(pub u8);
+
+impl ExitCode {
+    /// Done.
+    pub const DONE: ExitCode = ExitCode(0);
+    /// Failed; everything that the command had done was undone, or it had changed nothing.
+    pub const FAILED: ExitCode = ExitCode(1);
+    /// Usage or configuration error: nothing was started.
+    pub const USAGE: ExitCode = ExitCode(2);
+    /// Stopped part-way: the run can be continued or rolled back.
+    pub const STOPPED: ExitCode = ExitCode(3);
+    /// An operator must look.
+    pub const STUCK: ExitCode = ExitCode(4);
+    /// Another run holds the target.
+    pub const BUSY: ExitCode = ExitCode(5);
+    /// What was asked for does not exist.
+    pub const MISSING: ExitCode = ExitCode(6);
+
+    /// What a run that ended as `run` did leads to.
+    pub fn of(run: &Run) -> ExitCode {
+        match run.status {
+            Status::Succeeded | Status::RolledBack | Status::Abandoned => ExitCode::DONE,
+            Status::Failed => match run.error.as_ref().map(|error| error.code) {
+                Some(6) => ExitCode::MISSING,
+                _ => ExitCode::FAILED,
+            },
+            Status::Stuck => ExitCode::STUCK,
+            Status::Stopped | Status::Running | Status::RollingBack => match run.signal {
+                Some(signal) => ExitCode(128 + signal),
+                None => ExitCode::STOPPED,
+            },
+        }
+    }
+}
+
+/// Why a command ended before, or without, a run of its own that tells.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Error {
+    /// The exit code.
+    pub code: ExitCode,
+    /// What could not be done.
+    pub message: String,
+    /// Why.
+    pub cause: Option<String>,
+    /// What to type next.
+    pub hint: Option<String>,
+}
+
+impl Error {
+    /// An error with this exit code.
+    pub fn new(code: ExitCode, message: impl Into<String>) -> Error {
+        Error { code, message: message.into(), cause: None, hint: None }
+    }
+
+    /// Adds why.
+    #[must_use]
+    pub fn because(mut self, cause: impl ToString) -> Error {
+        self.cause = Some(cause.to_string());
+        self
+    }
+
+    /// Adds what to type next.
+    #[must_use]
+    pub fn hint(mut self, hint: impl Into<String>) -> Error {
+        self.hint = Some(hint.into());
+        self
+    }
+}
+
+impl From<Failure> for Error {
+    fn from(failure: Failure) -> Self {
+        let Failure { code, message, cause, hint, .. } = failure;
+        Error { code: ExitCode(code), message, cause, hint }
+    }
+}
+
+impl From<Trouble> for Error {
+    fn from(trouble: Trouble) -> Self {
+        Failure::from(trouble).into()
+    }
+}
+
+impl From<ConfigError> for Error {
+    fn from(error: ConfigError) -> Self {
+        let code =
+            if matches!(error, ConfigError::NoSection { .. }) { ExitCode::MISSING } else { ExitCode::USAGE };
+        Error::new(code, error.to_string()).hint(error.hint())
+    }
+}
+
+impl From<DateError> for Error {
+    fn from(error: DateError) -> Self {
+        let missing = matches!(error, DateError::NoneAvailable { .. } | DateError::NoneActive);
+        let code = if missing { ExitCode::MISSING } else { ExitCode::USAGE };
+        Error::new(code, error.to_string()).hint(error.hint())
+    }
+}
+
+impl From<NameError> for Error {
+    fn from(error: NameError) -> Self {
+        Error::new(ExitCode::USAGE, error.to_string()).hint(error.hint())
+    }
+}
+
+impl From<StoreError> for Error {
+    fn from(error: StoreError) -> Self {
+        let cause = std::error::Error::source(&error).map(ToString::to_string);
+        let (code, hint) = match &error {
+            StoreError::Busy { .. } => (ExitCode::BUSY, Some("wait for it, or add --wait")),
+            StoreError::NoSuchRun(_) => (ExitCode::MISSING, Some("history lists the runs there are")),
+            StoreError::NoSuchAttachment(_) | StoreError::Fenced(_) => (ExitCode::FAILED, None),
+            StoreError::Damaged { .. } | StoreError::Database { .. } => {
+                (ExitCode::STUCK, Some("keep a copy of the journal's folder before anything else"))
+            }
+            StoreError::Io { .. } => {
+                (ExitCode::USAGE, Some("name a folder that you may write with --journal or journal"))
+            }
+        };
+        Error { code, message: error.to_string(), cause, hint: hint.map(str::to_owned) }
+    }
+}
+
+impl From<CodecError> for Error {
+    fn from(error: CodecError) -> Self {
+        let hint = match error {
+            CodecError::Newer(_) => {
+                Some("use the version of pg_staging that wrote it, or a newer one".to_owned())
+            }
+            _ => None,
+        };
+        Error { hint, ..Error::new(ExitCode::STUCK, error.to_string()) }
+    }
+}
+
+impl From<EngineError> for Error {
+    fn from(error: EngineError) -> Self {
+        match error {
+            EngineError::Store(error) => error.into(),
+            EngineError::Codec(error) => error.into(),
+            EngineError::Fold(error) => Error::new(ExitCode::STUCK, error.to_string()),
+            EngineError::Impossible { .. } => Error::new(ExitCode::FAILED, error.to_string()),
+            EngineError::UnknownKind { ref written_by, .. } => {
+                let hint = format!("continue it with version {written_by} of pg_staging");
+                Error::new(ExitCode::USAGE, error.to_string()).hint(hint)
+            }
+            EngineError::Step(failure) => failure.into(),
+            EngineError::Lost { id, ref source } => {
+                let mut cause = source.to_string();
+                let mut inner = std::error::Error::source(source);
+                while let Some(error) = inner {
+                    cause = format!("{cause}: {error}");
+                    inner = error.source();
+                }
+                let hint = format!("mend that, then: pg_staging continue {}", id.short());
+                Error::new(ExitCode::STOPPED, error.to_string()).because(cause).hint(hint)
+            }
+        }
+    }
+}

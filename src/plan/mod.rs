@@ -1,0 +1,128 @@
+//! Plans: the steps of each workflow, in order, as a value. `-n` prints it, the journal stores it, the engine walks it.
+//!
+//! A plan holds every parameter that its steps need, so that a run can be continued when the configuration has changed
+//! since, and by a machine that has none.
+
+mod restore;
+
+use journal::event::{Detail, Effect, PlannedStep};
+use serde::Serialize;
+
+pub use self::restore::{Wishes, load, restore};
+use crate::step::preflight::{Database, Wanted};
+use crate::step::{Settings, bouncer, create_database, fetch, write};
+
+/// What a run will do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Plan {
+    /// Where everything is.
+    pub settings: Settings,
+    /// The steps, in order.
+    pub steps: Vec<PlannedStep>,
+}
+
+impl Plan {
+    /// What no two runs may work on at the same time: the alias, at the pgbouncer that has it.
+    pub fn target(&self) -> String {
+        format!("{}:{}/{}", self.settings.host, self.settings.pgbouncer_port, self.settings.dbname)
+    }
+
+    fn new(settings: Settings) -> Plan {
+        Plan { settings, steps: Vec::new() }
+    }
+
+    fn then(mut self, name: &str, kind: &str, parameters: &impl Serialize, effect: Effect) -> Plan {
+        self.steps.push(PlannedStep {
+            name: name.to_owned(),
+            kind: kind.to_owned(),
+            version: 1,
+            parameters: write(parameters),
+            effect,
+            rests_on: Vec::new(),
+            redo_with: Vec::new(),
+        });
+        self
+    }
+
+    /// The last step's undo comes before that of these, or not at all.
+    fn resting_on(mut self, names: &[&str]) -> Plan {
+        let indexes = self.indexes(names);
+        if let Some(last) = self.steps.last_mut() {
+            last.rests_on = indexes;
+        }
+        self
+    }
+
+    /// The last step, found half done, is done again together with these.
+    fn redone_with(mut self, names: &[&str]) -> Plan {
+        let indexes = self.indexes(names);
+        if let Some(last) = self.steps.last_mut() {
+            last.redo_with = indexes;
+        }
+        self
+    }
+
+    fn indexes(&self, names: &[&str]) -> Vec<u16> {
+        let place = |name: &&str| self.steps.iter().position(|step| step.name == *name);
+        names.iter().filter_map(place).filter_map(|index| u16::try_from(index).ok()).collect()
+    }
+
+    fn preflight(self, wanted: &Wanted) -> Plan {
+        self.then("preflight", "preflight", wanted, Effect::None)
+    }
+
+    fn create_database(self, may_adopt: bool) -> Plan {
+        let given = create_database::Given { may_adopt };
+        self.then("create_database", "create_database", &given, Effect::Undoable)
+    }
+
+    fn bouncer_add(self) -> Plan {
+        self.then("bouncer_add", "bouncer_add", &Detail::new(), Effect::Undoable)
+    }
+
+    fn switch(self, wanted: bool) -> Plan {
+        self.then("switch", "switch", &bouncer::Given { wanted }, Effect::Undoable)
+    }
+
+    fn fetch(self, keep: bool) -> Plan {
+        self.then("fetch", "fetch", &fetch::Given { keep }, Effect::Undoable)
+    }
+
+    fn cleanup(self) -> Plan {
+        self.then("cleanup", "cleanup", &Detail::new(), Effect::None)
+    }
+}
+
+/// Only the dump is brought here.
+pub fn only_fetch(settings: Settings, backup: String, listed_at: String) -> Plan {
+    let wanted = Wanted { backup: Some(backup), listed_at: Some(listed_at), ..Wanted::default() };
+    Plan::new(settings).preflight(&wanted).fetch(true).cleanup()
+}
+
+/// Only the empty copy is made, and its entry in pgbouncer.
+pub fn createdb(settings: Settings) -> Plan {
+    let wanted = Wanted { database: Database::Absent, bouncer: true, ..Wanted::default() };
+    Plan::new(settings).preflight(&wanted).create_database(false).bouncer_add().cleanup()
+}
+
+/// Only the alias is pointed at a copy.
+pub fn switch(settings: Settings) -> Plan {
+    let wanted =
+        Wanted { database: Database::Present, bouncer: true, may_be_active: true, ..Wanted::default() };
+    Plan::new(settings).preflight(&wanted).switch(true).cleanup()
+}
+
+/// A copy is taken away: nobody new is let in, its entry goes, then the database.
+pub fn drop(settings: Settings, even_if_active: bool) -> Plan {
+    let wanted = Wanted {
+        database: Database::Present,
+        bouncer: true,
+        may_be_active: even_if_active,
+        ..Wanted::default()
+    };
+    Plan::new(settings)
+        .preflight(&wanted)
+        .then("bouncer_remove", "bouncer_remove", &Detail::new(), Effect::Undoable)
+        .then("drop_database", "drop_database", &Detail::new(), Effect::Final)
+        .cleanup()
+}

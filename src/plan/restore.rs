@@ -1,0 +1,77 @@
+//! The main job: a new copy from a backup, proven before anybody sees it.
+
+use std::path::PathBuf;
+
+use journal::event::{Detail, Effect};
+
+use super::Plan;
+use crate::step::preflight::{Database, Wanted};
+use crate::step::{Settings, bouncer, catalog, load as load_step, settle, sql};
+
+/// What the configuration wants of a restore.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Wishes {
+    /// The attachment that holds the filter's rules.
+    pub rules: String,
+    /// `sql_path/<section>`.
+    pub sql: Option<PathBuf>,
+    /// `restore_jobs`.
+    pub jobs: u16,
+    /// `pg_restore_st`.
+    pub single_transaction: bool,
+    /// `search_path`.
+    pub search_path: Vec<String>,
+    /// `restore_vacuum`.
+    pub vacuum: bool,
+    /// `auto_switch`.
+    pub switch: bool,
+    /// Not `remove_dump`.
+    pub keep_dump: bool,
+}
+
+/// Fetches the backup at a URL without user and password, and makes a copy of it.
+pub fn restore(settings: Settings, wishes: Wishes, backup: String, listed_at: String) -> Plan {
+    let wanted = Wanted {
+        backup: Some(backup),
+        listed_at: Some(listed_at),
+        database: Database::Absent,
+        bouncer: true,
+        programs: true,
+        ..Wanted::default()
+    };
+    let keep = wishes.keep_dump;
+    let begun = Plan::new(settings).preflight(&wanted).create_database(false).bouncer_add().fetch(keep);
+    from_catalog_on(begun, wishes, None)
+}
+
+/// Makes a copy of a dump that is on this machine.
+pub fn load(settings: Settings, wishes: Wishes, dump: PathBuf) -> Plan {
+    let wanted = Wanted {
+        dump: Some(dump.clone()),
+        database: Database::AbsentOrEmpty,
+        bouncer: true,
+        programs: true,
+        ..Wanted::default()
+    };
+    let begun = Plan::new(settings).preflight(&wanted).create_database(true).bouncer_add();
+    from_catalog_on(begun, wishes, Some(dump))
+}
+
+fn from_catalog_on(begun: Plan, wishes: Wishes, dump: Option<PathBuf>) -> Plan {
+    let Wishes { rules, sql, jobs, single_transaction, search_path, vacuum, switch, .. } = wishes;
+    let files = |when: &str| sql::Given { folder: sql.as_ref().map(|folder| folder.join(when)) };
+    begun
+        .then("catalog", "catalog", &catalog::Given { dump, rules }, Effect::None)
+        .then("pre_sql", "sql", &files("pre"), Effect::None)
+        .redone_with(&["create_database"])
+        .then("restore", "load", &load_step::Given { jobs, single_transaction }, Effect::None)
+        .redone_with(&["create_database", "pre_sql"])
+        .then("search_path", "search_path", &settle::Schemas { schemas: search_path }, Effect::None)
+        .then("vacuum", "vacuum", &settle::Wanted { wanted: vacuum }, Effect::None)
+        .then("post_sql", "sql", &files("post"), Effect::None)
+        .redone_with(&["create_database", "pre_sql", "restore", "search_path", "vacuum"])
+        .then("check", "check", &Detail::new(), Effect::None)
+        .then("switch", "switch", &bouncer::Given { wanted: switch }, Effect::Undoable)
+        .resting_on(&["create_database", "bouncer_add"])
+        .cleanup()
+}

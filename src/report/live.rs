@@ -1,0 +1,157 @@
+//! A run under way, on standard error: a bar that moves where that is a terminal, a line a step elsewhere.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use jiff::Timestamp;
+use journal::clock::{Clock as _, SystemClock};
+use journal::event::{Envelope, Event, Hash};
+use journal::run::Run;
+use journal::step::{Listener, Progress};
+
+use super::{Style, err};
+
+/// Between two lines of progress where there is no terminal.
+const PACE: Duration = Duration::from_secs(10);
+
+/// The listener.
+pub(super) struct Live {
+    style: Style,
+    shown: Mutex<Shown>,
+}
+
+#[derive(Default)]
+struct Shown {
+    bar: Option<ProgressBar>,
+    last_line: Option<Timestamp>,
+}
+
+impl Live {
+    pub(super) fn new(style: Style) -> Live {
+        Live { style, shown: Mutex::default() }
+    }
+
+    fn clear(&self) {
+        let mut shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(bar) = shown.bar.take() {
+            bar.finish_and_clear();
+        }
+    }
+
+    fn say(&self, line: &str) {
+        if !self.style.quiet {
+            self.clear();
+            err(line);
+        }
+    }
+}
+
+impl Listener for Live {
+    fn recorded(&self, run: &Run, envelope: &Envelope, _: Hash) {
+        if let Some(line) = line(run, &envelope.event, self.style) {
+            self.say(&line);
+        } else if self.style.verbose {
+            self.say(&format!("      {} {}", envelope.n, envelope.event.kind()));
+        }
+    }
+
+    fn progressed(&self, progress: &Progress) {
+        if self.style.quiet {
+            return;
+        }
+        let mut shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.style.bars {
+            let bar = shown.bar.get_or_insert_with(|| bar(progress));
+            bar.set_position(progress.done);
+            return;
+        }
+        let now = SystemClock.now();
+        let due = *shown.last_line.get_or_insert(now);
+        if now.duration_since(due).unsigned_abs() >= PACE {
+            shown.last_line = Some(now);
+            let total = progress
+                .total
+                .map(|total| format!(" of {}", amount(total, progress.unit)))
+                .unwrap_or_default();
+            err(&format!("      {}: {}{total}", progress.step, amount(progress.done, progress.unit)));
+        }
+    }
+
+    fn warned(&self, warning: &str) {
+        self.clear();
+        self.style.warn(warning);
+    }
+}
+
+fn bar(progress: &Progress) -> ProgressBar {
+    let bar = match progress.total {
+        Some(total) => ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr()),
+        None => ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr()),
+    };
+    let numbers = if progress.unit == "bytes" {
+        "{bytes}/{total_bytes} {bytes_per_sec} {eta}"
+    } else {
+        "{pos}/{len} {eta}"
+    };
+    let template = format!("      {{msg}} {{bar:30}} {numbers}");
+    if let Ok(style) = ProgressStyle::with_template(&template) {
+        bar.set_style(style);
+    }
+    bar.set_message(progress.step.clone());
+    bar
+}
+
+/// An amount as people read it.
+pub(super) fn amount(number: u64, unit: &str) -> String {
+    if unit == "bytes" { indicatif::HumanBytes(number).to_string() } else { format!("{number} {unit}") }
+}
+
+/// The line that an event is worth, when it is worth one.
+fn line(run: &Run, event: &Event, style: Style) -> Option<String> {
+    let name = || {
+        event.step().and_then(|index| run.steps.get(usize::from(index))).map(|step| step.planned.name.clone())
+    };
+    let good = style.paint("32", " ok ");
+    let bad = style.paint("31", "fail");
+    let told = match event {
+        Event::RunStarted(started) => {
+            format!("run {}: {} {}", run.id.short(), started.command, started.arguments.join(" "))
+        }
+        Event::RunContinued { .. } => {
+            format!(
+                "run {}: {} {}, goes on",
+                run.id.short(),
+                run.started.command,
+                run.started.arguments.join(" ")
+            )
+        }
+        Event::StepSucceeded { observed, .. } => {
+            let seconds = name().and_then(|name| duration(run, &name)).unwrap_or_default();
+            let found = if *observed { " (was done already)" } else { "" };
+            format!("{good}  {} {seconds}{found}", name()?)
+        }
+        Event::StepSkipped { reason, .. } => format!("  -   {}: {reason}", name()?),
+        Event::StepFailed { error, retry_in_ms, .. } => match retry_in_ms {
+            Some(wait) => format!("{bad}  {}: {error}; again in {:.1} s", name()?, seconds(*wait)),
+            None => format!("{bad}  {}: {}", name()?, error.message),
+        },
+        Event::UndoSucceeded { .. } => format!("undo  {}", name()?),
+        Event::UndoFailed { error, .. } => format!("{bad}  undoing {}: {error}", name()?),
+        Event::StepsReset { reason, .. } => format!("redo  {reason}"),
+        Event::StepUnknown { error, .. } => format!("{bad}  {}: {}", name()?, error.message),
+        Event::RollbackStarted { .. } => "      rolling back".to_owned(),
+        _ => return None,
+    };
+    Some(told.trim_end().to_owned())
+}
+
+fn seconds(millis: u64) -> f64 {
+    Duration::from_millis(millis).as_secs_f64()
+}
+
+fn duration(run: &Run, name: &str) -> Option<String> {
+    let (_, step) = run.step(name)?;
+    let (from, to) = step.started_at.zip(step.finished_at)?;
+    Some(format!("({:.1} s)", to.duration_since(from).as_secs_f64()))
+}

@@ -1,0 +1,148 @@
+//! What people and scripts see: tables, JSON, progress. It hears events, and decides nothing.
+//!
+//! Results go to standard output, all else to standard error. What cannot be printed because nobody reads any more is
+//! not worth ending a restore for, so errors of printing are let go here, and only here.
+
+pub mod json;
+pub mod live;
+mod tables;
+pub mod text;
+
+use std::io::{IsTerminal as _, Write as _};
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use journal::event::{Envelope, Hash};
+use journal::query::{Shown, Summary};
+use journal::run::Run;
+use journal::step::Listener;
+
+pub use self::tables::{Line, remaining};
+use crate::cli::{Color, Global};
+use crate::error::Error;
+use crate::plan::Plan;
+
+/// How things are shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Style {
+    /// Results as JSON.
+    pub json: bool,
+    /// Errors only.
+    pub quiet: bool,
+    /// Every event.
+    pub verbose: bool,
+    /// The chain of causes.
+    pub debug: bool,
+    /// Colours on standard error.
+    pub color: bool,
+    /// Bars that move on standard error.
+    pub bars: bool,
+}
+
+/// An event with its number in the whole journal and its hash.
+#[derive(Debug, Clone)]
+pub struct Told {
+    /// Number in the whole journal.
+    pub seq: u64,
+    /// The event.
+    pub envelope: Envelope,
+    /// Its hash.
+    pub hash: Hash,
+}
+
+impl Style {
+    /// What the command line and the terminal say.
+    pub fn new(global: &Global) -> Style {
+        let terminal = std::io::stderr().is_terminal();
+        let no_color = crate::world::machine::variable("NO_COLOR").is_some();
+        Style {
+            json: global.json,
+            quiet: global.quiet,
+            verbose: global.verbose,
+            debug: global.debug,
+            color: match global.color {
+                Color::Always => true,
+                Color::Never => false,
+                Color::Auto => terminal && !no_color,
+            },
+            bars: terminal && !global.quiet && !global.json,
+        }
+    }
+
+    /// A line that is no error and should be seen.
+    pub fn warn(self, warning: &str) {
+        err(&format!("{} {warning}", self.paint("33", "warning:")));
+    }
+
+    /// `text` in a colour, by its SGR number.
+    pub(crate) fn paint(self, color: &str, text: &str) -> String {
+        if self.color { format!("\x1b[{color}m{text}\x1b[0m") } else { text.to_owned() }
+    }
+}
+
+/// A line on standard output.
+pub(crate) fn out(line: &str) {
+    let _ = writeln!(std::io::stdout().lock(), "{line}");
+}
+
+/// A line on standard error.
+pub(crate) fn err(line: &str) {
+    let _ = writeln!(std::io::stderr().lock(), "{line}");
+}
+
+/// Who hears of a run under way.
+pub fn listener(style: Style) -> Arc<dyn Listener> {
+    if style.json { Arc::new(json::Lines::new(style)) } else { Arc::new(live::Live::new(style)) }
+}
+
+/// A command ended without a run that tells.
+pub fn error(error: &Error, style: Style) {
+    if style.json {
+        out(&serde_json::json!({ "schema": 1, "error": json::error(error) }).to_string());
+    }
+    text::error(error, style.color);
+}
+
+/// A plan, for `-n`.
+pub fn plan(plan: &Plan, command: &str, style: Style) {
+    if style.json { out(&json::plan(plan, command).to_string()) } else { text::plan(plan, command) }
+}
+
+/// How a run ended.
+pub fn ended(run: &Run, style: Style) {
+    if style.json {
+        out(&json::ended(run).to_string());
+        return;
+    }
+    text::ended(run, style);
+}
+
+/// The list of runs.
+pub fn history(lines: &[Line], now: Timestamp, style: Style) {
+    if style.json { out(&json::history(lines, now).to_string()) } else { tables::history(lines, now) }
+}
+
+/// One run.
+pub fn inspect(
+    run: &Run,
+    shown: Shown,
+    events: &[Told],
+    outputs: &[(String, String)],
+    all_events: bool,
+    now: Timestamp,
+    style: Style,
+) {
+    if style.json {
+        out(&json::inspect(run, shown, events, now).to_string());
+        return;
+    }
+    tables::inspect(run, shown, outputs, now);
+    if all_events {
+        tables::events(events);
+    }
+}
+
+/// What can be told of a run that cannot be read.
+pub(crate) fn name_of(summary: &Summary) -> &str {
+    if summary.command.is_empty() { "?" } else { &summary.command }
+}

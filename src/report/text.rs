@@ -1,0 +1,186 @@
+//! Words for plans, endings and errors.
+
+use journal::event::PlannedStep;
+use journal::run::{Run, Status, StepStatus};
+use serde_json::Value;
+
+use super::{Style, err, out};
+use crate::error::Error;
+use crate::plan::Plan;
+use crate::step::Settings;
+
+/// An error: one line, a cause, and what to type next.
+pub fn error(error: &Error, color: bool) {
+    block(&error.message, error.cause.as_deref(), error.hint.as_deref(), color);
+}
+
+fn block(message: &str, cause: Option<&str>, hint: Option<&str>, color: bool) {
+    let head = if color { "\x1b[31merror:\x1b[0m" } else { "error:" };
+    err(&format!("{head} {message}"));
+    if let Some(cause) = cause {
+        err(&framed("cause", cause));
+    }
+    if let Some(hint) = hint {
+        err(&framed("hint", hint));
+    }
+}
+
+/// What has several lines stands under its label.
+fn framed(label: &str, text: &str) -> String {
+    let mut lines = text.trim_end().lines();
+    let first = format!("  {label}: {}", lines.next().unwrap_or_default());
+    lines.fold(first, |all, line| format!("{all}\n  {:width$}  {line}", "", width = label.len()))
+}
+
+/// A plan, one line a step.
+pub(super) fn plan(plan: &Plan, command: &str) {
+    out(&format!("{command} {} would make these steps on {}:", plan.settings.section, plan.settings.host));
+    for (index, step) in plan.steps.iter().enumerate() {
+        out(&format!("{:>3}  {:<16} {}", index + 1, step.name, does(step, &plan.settings)));
+    }
+}
+
+/// What a planned step would do, in words.
+pub(super) fn does(step: &PlannedStep, settings: &Settings) -> String {
+    let Settings { database, dbname, dbowner, pgbouncer_conf, host, tmpdir, .. } = settings;
+    let text = |name: &str| step.parameters.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
+    let is = |name: &str| step.parameters.get(name).and_then(Value::as_bool).unwrap_or_default();
+    match step.kind.as_str() {
+        "preflight" => {
+            let parameters = &step.parameters;
+            let needs = |name: &str| parameters.get(name).is_some_and(|value| value.as_bool() == Some(true));
+            let mut looks = Vec::new();
+            if let Some(backup) = parameters.get("backup").and_then(Value::as_str) {
+                looks.push(format!("the backup {backup}, room in {}", tmpdir.display()));
+            }
+            if let Some(dump) = parameters.get("dump").and_then(Value::as_str) {
+                looks.push(format!("the dump {dump}"));
+            }
+            if parameters.get("database").and_then(Value::as_str) != Some("unused") {
+                looks.push(format!("PostgreSQL on {host}"));
+            }
+            if needs("bouncer") {
+                looks.push(format!("pgbouncer and {pgbouncer_conf}"));
+            }
+            if needs("programs") {
+                looks.push(settings.pg_restore.display().to_string());
+            }
+            format!("look at {}", looks.join(", "))
+        }
+        "create_database" => format!("create database {database}, owned by {dbowner}"),
+        "bouncer_add" => format!("add {database} to {pgbouncer_conf} on {host}, and reload pgbouncer"),
+        "bouncer_remove" => format!(
+            "turn new clients of {database} away, take it out of {pgbouncer_conf}, and reload pgbouncer"
+        ),
+        "switch" if !is("wanted") => "nothing: auto_switch is off".to_owned(),
+        "switch" => format!("point {dbname} at {database} in {pgbouncer_conf}, and reload pgbouncer"),
+        "fetch" if is("keep") => format!("fetch the backup into {}, to stay there", tmpdir.display()),
+        "fetch" => format!("fetch the backup into {}", tmpdir.display()),
+        "catalog" => "decide which entries of the dump are restored, and list them for pg_restore".to_owned(),
+        "sql" => match step.parameters.get("folder").and_then(Value::as_str) {
+            Some(folder) => format!("source {folder}/*.sql in order of their names"),
+            None => "nothing: sql_path is not configured".to_owned(),
+        },
+        "load" => {
+            let jobs = step.parameters.get("jobs").and_then(Value::as_u64).unwrap_or(1);
+            let how = if is("single_transaction") {
+                "in a single transaction".to_owned()
+            } else {
+                format!("with {jobs} jobs")
+            };
+            format!("pg_restore the listed entries into {database} {how}")
+        }
+        "search_path" => {
+            let schemas = step.parameters.get("schemas").and_then(Value::as_array);
+            let schemas: Vec<&str> = schemas.into_iter().flatten().filter_map(Value::as_str).collect();
+            if schemas.is_empty() {
+                "nothing: search_path is not configured".to_owned()
+            } else {
+                format!("set search_path of {database} to {}", schemas.join(", "))
+            }
+        }
+        "vacuum" if is("wanted") => format!("VACUUM ANALYZE {database}"),
+        "vacuum" => "nothing: restore_vacuum is off".to_owned(),
+        "check" => format!("check that {database} has every table, valid indexes and validated constraints"),
+        "drop_database" => {
+            format!("DROP DATABASE {database}, sessions in it notwithstanding; this cannot be undone")
+        }
+        "cleanup" => "remove the files that were needed on the way".to_owned(),
+        other => text(other),
+    }
+}
+
+/// How a run ended: its result on standard output, or its error on standard error.
+pub(super) fn ended(run: &Run, style: Style) {
+    let name = format!("{} {}", run.started.command, run.started.section.as_deref().unwrap_or_default());
+    let id = run.id.short();
+    let seconds = run.last_at.duration_since(run.started_at).as_secs_f64();
+    match run.status {
+        Status::Succeeded => {
+            if !style.quiet {
+                out(&format!("{}: done in {seconds:.1} s (run {id})", result(run, &name)));
+            }
+        }
+        Status::RolledBack => out(&format!("{name}: undone (run {id})")),
+        Status::Abandoned => out(&format!("{name}: abandoned (run {id})")),
+        Status::Failed => {
+            failure(run, &format!("{name} failed, and what it had done is undone (run {id})"), None, style)
+        }
+        Status::Stuck => {
+            let next = format!("look at it: pg_staging inspect {id}");
+            failure(run, &format!("{name} is stuck (run {id})"), Some(&next), style);
+        }
+        Status::Stopped | Status::Running | Status::RollingBack => {
+            let next = format!("pg_staging continue {id}, or pg_staging rollback {id}");
+            let what = match run.signal {
+                Some(_) => format!("{name} stopped on request (run {id})"),
+                None => format!("{name} stopped, and what it had done is kept (run {id})"),
+            };
+            failure(run, &what, Some(&next), style);
+        }
+    }
+}
+
+/// What a finished run made true.
+fn result(run: &Run, name: &str) -> String {
+    let database = run.started.database.as_deref().unwrap_or_default();
+    let did = |step: &str| run.step(step).is_some_and(|(_, step)| step.status == StepStatus::Succeeded);
+    let dbname = run.started.settings.get("dbname").and_then(Value::as_str).unwrap_or_default();
+    let fetched = run
+        .step("fetch")
+        .and_then(|(_, step)| step.outcome.as_ref()?.get("file")?.as_str().map(str::to_owned));
+    match run.started.command.as_str() {
+        "fetch" => match (fetched, run.step("fetch").and_then(|(_, step)| step.skipped.clone())) {
+            (Some(file), _) => format!("{name}: {file}"),
+            (None, Some(reason)) => format!("{name}: {reason}"),
+            _ => name.to_owned(),
+        },
+        "drop" => format!("{name}: {database} is gone"),
+        _ if did("switch") => format!("{name}: {dbname} is {database}"),
+        _ => format!("{name}: {database}"),
+    }
+}
+
+fn failure(run: &Run, what: &str, next: Option<&str>, style: Style) {
+    let error = run.error.as_ref().filter(|_| run.signal.is_none());
+    let message = error.map_or_else(|| what.to_owned(), |error| format!("{what}: {}", error.message));
+    let hint = match (error.and_then(|error| error.hint.clone()), next) {
+        (Some(hint), Some(next)) => Some(format!("{hint}\nthen: {next}")),
+        (hint, next) => hint.or_else(|| next.map(str::to_owned)),
+    };
+    block(&message, error.and_then(|error| error.cause.as_deref()), hint.as_deref(), style.color);
+    if style.debug {
+        for step in run.steps.iter().filter(|step| step.error.is_some()) {
+            if let Some(error) = &step.error {
+                err(&framed(&step.planned.name, &error.to_string()));
+            }
+            for child in &step.children {
+                let ending = child.ending.as_deref().unwrap_or("no end was seen");
+                err(&format!(
+                    "  {}: {} (process {}): {ending}",
+                    step.planned.name, child.program, child.process.pid
+                ));
+            }
+        }
+    }
+}

@@ -1,0 +1,313 @@
+//! Changes of pgbouncer.ini: an entry for a new copy, an entry taken out, an alias pointed elsewhere.
+//!
+//! Every change is computed from the file as it is and names that file's hash, and staging-client.sh refuses it when
+//! the file has changed since (compare and swap). Done is what both the file and pgbouncer itself say is done, since
+//! a crash can come between the two.
+
+use async_trait::async_trait;
+use journal::event::{Detail, Failure};
+use journal::step::{Context, Intent, Observed, Step};
+use serde::{Deserialize, Serialize};
+
+use super::create_database::comment_of;
+use super::preflight::Alias;
+use super::{Settings, read, write};
+use crate::bouncer::{BouncerError, Destination, PgbouncerIni};
+
+/// Adds an entry for the copy.
+pub struct Add {
+    /// Which copy, and where.
+    pub settings: Settings,
+}
+
+/// Takes the copy's entry out.
+pub struct Remove {
+    /// Which copy, and where.
+    pub settings: Settings,
+}
+
+/// Points the alias at the copy.
+pub struct Switch {
+    /// Which copy, and where.
+    pub settings: Settings,
+    /// Whether at all.
+    pub given: Given,
+}
+
+/// Parameters of [`Switch`].
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Given {
+    /// `auto_switch`, or true where switching is what was asked for.
+    pub wanted: bool,
+}
+
+/// What all three announce: which name leads where before and after, and the file that this is based on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Change {
+    name: String,
+    before: Option<Alias>,
+    after: Option<Alias>,
+    /// SHA-256 of the pgbouncer.ini that the change is made to.
+    base: String,
+}
+
+impl From<&Alias> for Destination {
+    fn from(alias: &Alias) -> Self {
+        Destination { dbname: alias.dbname.clone(), host: alias.host.clone(), port: alias.port }
+    }
+}
+
+/// Where the entry `name` leads, when there is one.
+pub(super) fn destination(ini: &PgbouncerIni, name: &str) -> Option<Alias> {
+    let entry = ini.entry(name)?;
+    let text = |keyword: &str| entry.get(keyword).map(std::borrow::Cow::into_owned);
+    Some(Alias { dbname: text("dbname"), host: text("host"), port: entry.port() })
+}
+
+/// pgbouncer.ini, as pgbouncer would read it.
+pub(super) fn parse(bytes: Vec<u8>, settings: &Settings) -> Result<PgbouncerIni, Failure> {
+    PgbouncerIni::parse(bytes).map_err(|error| failed(&error, settings))
+}
+
+fn failed(error: &BouncerError, settings: &Settings) -> Failure {
+    Failure::new(format!("{} on {} cannot be edited", settings.pgbouncer_conf, settings.host))
+        .because(error)
+        .hint(error.hint())
+}
+
+impl Settings {
+    async fn ini(&self, at: &Context<'_>) -> Result<PgbouncerIni, Failure> {
+        crate::world::disk::make_private_folder(&self.workspace(at.run()))?;
+        parse(self.far(at.run()).read_ini().await?, self)
+    }
+
+    /// Where the entry of a copy leads. pgbouncer is on the same host as PostgreSQL; an alias that reaches it by a
+    /// unix socket or by a loopback name shows the way that works there.
+    fn copy(&self, ini: &PgbouncerIni) -> Alias {
+        let here = |host: &str| host.starts_with('/') || ["localhost", "127.0.0.1", "::1"].contains(&host);
+        let host = match destination(ini, &self.dbname) {
+            Some(Alias { host: None, .. }) => None,
+            Some(Alias { host: Some(host), .. }) if here(&host) => Some(host),
+            _ => Some(self.host.clone()),
+        };
+        Alias { dbname: Some(self.database.clone()), host, port: Some(self.postgres_port) }
+    }
+
+    /// A name for files on their way that is this step's alone.
+    fn tag(&self, at: &Context<'_>) -> String {
+        let step: String = at.step().chars().filter(char::is_ascii_alphanumeric).collect();
+        format!("{}{step}", at.run().0.simple())
+    }
+
+    /// Makes the file say `after` of `name`, from the file as `ini` has it, and has pgbouncer read it.
+    async fn install(&self, at: &Context<'_>, mut ini: PgbouncerIni, change: &Change) -> Result<(), Failure> {
+        let edited = match (&change.after, ini.entry(&change.name).is_some()) {
+            (Some(after), true) => ini.repoint_to(&change.name, &Destination::from(after)),
+            (Some(after), false) => ini.add_to(&change.name, &Destination::from(after)),
+            (None, true) => ini.remove(&change.name),
+            (None, false) => Ok(()),
+        };
+        let upload = edited.and_then(|()| ini.upload(&self.pgbouncer_conf, &self.dbuser));
+        let upload = upload.map_err(|error| failed(&error, self))?;
+        self.far(at.run()).install_ini(&upload, &self.tag(at)).await?;
+        self.confirm(change).await
+    }
+
+    /// pgbouncer itself must say what the file says.
+    async fn confirm(&self, change: &Change) -> Result<(), Failure> {
+        if self.is_live(&change.name, change.after.as_ref()).await? {
+            return Ok(());
+        }
+        Err(Failure::new(format!("pgbouncer did not take the change of {}", change.name)).hint(format!(
+            "look at SHOW DATABASES and at pgbouncer's log: psql -h {} -p {} -U {} pgbouncer",
+            self.host, self.pgbouncer_port, self.dbuser
+        )))
+    }
+
+    /// Whether pgbouncer serves `name` as `wanted`, or not at all.
+    async fn is_live(&self, name: &str, wanted: Option<&Alias>) -> Result<bool, Failure> {
+        let shown = self.console().database(name).await?;
+        Ok(match (wanted, shown) {
+            (None, None) => true,
+            (Some(wanted), Some(shown)) => {
+                wanted.dbname.as_deref().is_none_or(|dbname| dbname == shown.database)
+                    && wanted.port.is_none_or(|port| port.to_string() == shown.port)
+            }
+            _ => false,
+        })
+    }
+
+    async fn intend(&self, at: &Context<'_>, name: &str, wanted: Wanted) -> Result<Intent, Failure> {
+        let ini = self.ini(at).await?;
+        let now = destination(&ini, name);
+        let after = match wanted {
+            Wanted::Copy => Some(self.copy(&ini)),
+            Wanted::Nothing => None,
+        };
+        // A second attempt may find its own change there; where things stood before the first is what undo needs.
+        let run = at.snapshot().await;
+        let earlier = run.step(at.step()).and_then(|(_, step)| step.intent.clone());
+        let before = match earlier {
+            Some(intent) => read::<Change>(&intent)?.before,
+            None => now.clone(),
+        };
+        if now == after && before == after && self.is_live(name, after.as_ref()).await? {
+            let state = match &after {
+                Some(after) => format!("points at {} already", after.dbname.as_deref().unwrap_or_default()),
+                None => "has no entry".to_owned(),
+            };
+            return Ok(Intent::Skip(format!("{name} {state}")));
+        }
+        let base = ini.base_sha256_hex().to_owned();
+        Ok(Intent::Do(write(&Change { name: name.to_owned(), before, after, base })))
+    }
+
+    async fn observe(&self, at: &Context<'_>, intent: &Detail) -> Result<Observed, Failure> {
+        let change: Change = read(intent)?;
+        self.far(at.run()).discard_upload(&self.tag(at)).await?;
+        let now = destination(&self.ini(at).await?, &change.name);
+        if now == change.after {
+            let live = self.is_live(&change.name, change.after.as_ref()).await?;
+            return Ok(if live { Observed::Done(intent.clone()) } else { Observed::Absent });
+        }
+        if now == change.before {
+            return Ok(Observed::Absent);
+        }
+        Ok(Observed::Unknown(
+            Failure::new(format!(
+                "{} in {} is not what this run left there",
+                change.name, self.pgbouncer_conf
+            ))
+            .code(4)
+            .because(format!("it leads to {}", words(now.as_ref())))
+            .hint(format!(
+                "make it lead to {}, then continue the run, or roll it back",
+                words(change.before.as_ref())
+            )),
+        ))
+    }
+
+    async fn act(&self, at: &Context<'_>, intent: &Detail) -> Result<Detail, Failure> {
+        let change: Change = read(intent)?;
+        let ini = self.ini(at).await?;
+        if ini.base_sha256_hex() != change.base {
+            return Err(Failure::new(format!(
+                "{} was changed by somebody else meanwhile",
+                self.pgbouncer_conf
+            ))
+            .hint("try again")
+            .transient(true));
+        }
+        self.install(at, ini, &change).await?;
+        Ok(intent.clone())
+    }
+
+    /// Back to what was before, if it is still as this run left it; what somebody else made of it stays.
+    async fn undo(&self, at: &Context<'_>, intent: &Detail) -> Result<Detail, Failure> {
+        let change: Change = read(intent)?;
+        self.far(at.run()).discard_upload(&self.tag(at)).await?;
+        let ini = self.ini(at).await?;
+        let now = destination(&ini, &change.name);
+        let back = Change { before: change.after.clone(), after: change.before.clone(), ..change.clone() };
+        if now == change.after && now != change.before {
+            self.install(at, ini, &back).await?;
+            return Ok(write(
+                &serde_json::json!({ "name": change.name, "back_to": words(change.before.as_ref()) }),
+            ));
+        }
+        if now == change.before && !self.is_live(&change.name, now.as_ref()).await? {
+            self.install(at, ini, &back).await?;
+        }
+        Ok(write(&serde_json::json!({ "name": change.name, "left_as_it_is": words(now.as_ref()) })))
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Wanted {
+    Copy,
+    Nothing,
+}
+
+fn words(destination: Option<&Alias>) -> String {
+    let Some(Alias { dbname, host, port }) = destination else { return "nothing".to_owned() };
+    let place = host.iter().cloned().chain(port.map(|port| port.to_string())).collect::<Vec<_>>().join(":");
+    let dbname = dbname.clone().unwrap_or_default();
+    if place.is_empty() { dbname } else { format!("{dbname} on {place}") }
+}
+
+#[async_trait]
+impl Step for Add {
+    async fn intend(&self, at: &Context<'_>) -> Result<Intent, Failure> {
+        self.settings.intend(at, &self.settings.database, Wanted::Copy).await
+    }
+
+    async fn observe(&self, at: &Context<'_>, intent: &Detail) -> Result<Observed, Failure> {
+        self.settings.observe(at, intent).await
+    }
+
+    async fn act(&self, at: &Context<'_>, intent: &Detail) -> Result<Detail, Failure> {
+        self.settings.act(at, intent).await
+    }
+
+    async fn undo(&self, at: &Context<'_>, intent: &Detail) -> Result<Detail, Failure> {
+        self.settings.undo(at, intent).await
+    }
+}
+
+#[async_trait]
+impl Step for Remove {
+    async fn intend(&self, at: &Context<'_>) -> Result<Intent, Failure> {
+        self.settings.intend(at, &self.settings.database, Wanted::Nothing).await
+    }
+
+    async fn observe(&self, at: &Context<'_>, intent: &Detail) -> Result<Observed, Failure> {
+        self.settings.observe(at, intent).await
+    }
+
+    /// New clients are turned away before the entry goes, so that nobody is let in half-way.
+    async fn act(&self, at: &Context<'_>, intent: &Detail) -> Result<Detail, Failure> {
+        self.settings.console().disable(&self.settings.database).await?;
+        self.settings.act(at, intent).await
+    }
+
+    async fn undo(&self, at: &Context<'_>, intent: &Detail) -> Result<Detail, Failure> {
+        let undone = self.settings.undo(at, intent).await?;
+        self.settings.console().enable(&self.settings.database).await?;
+        Ok(undone)
+    }
+}
+
+#[async_trait]
+impl Step for Switch {
+    async fn intend(&self, at: &Context<'_>) -> Result<Intent, Failure> {
+        if !self.given.wanted {
+            return Ok(Intent::Skip("auto_switch is off".to_owned()));
+        }
+        self.settings.intend(at, &self.settings.dbname, Wanted::Copy).await
+    }
+
+    async fn observe(&self, at: &Context<'_>, intent: &Detail) -> Result<Observed, Failure> {
+        self.settings.observe(at, intent).await
+    }
+
+    async fn act(&self, at: &Context<'_>, intent: &Detail) -> Result<Detail, Failure> {
+        self.settings.act(at, intent).await
+    }
+
+    /// The copy that the alias pointed at before may be gone by now; then it stays where it is.
+    async fn undo(&self, at: &Context<'_>, intent: &Detail) -> Result<Detail, Failure> {
+        let change: Change = read(intent)?;
+        let still_ours = destination(&self.settings.ini(at).await?, &change.name) == change.after;
+        let before = change.before.and_then(|before| before.dbname);
+        if let Some(before) = before.filter(|_| still_ours) {
+            let server = super::server(at, &self.settings).await?;
+            let session = server.connect(&self.settings.maintdb, "pg_staging").await?;
+            if comment_of(&session, &before).await?.is_none() {
+                let Settings { section, dbname, database, .. } = &self.settings;
+                return Err(Failure::new(format!("{dbname} cannot go back to {before}: that database is gone"))
+                    .hint(format!("point {dbname} at a copy other than {database} first (pg_staging switch {section} <date>)")));
+            }
+        }
+        self.settings.undo(at, intent).await
+    }
+}

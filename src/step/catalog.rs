@@ -1,0 +1,189 @@
+//! Decides what of the dump is restored, and writes it down: as a list for `pg_restore -L` beside the dump, and in
+//! the journal, entry by entry, with the reason of each that is left out.
+
+use std::io::BufReader;
+use std::path::PathBuf;
+
+use async_trait::async_trait;
+use journal::event::{Detail, Failure, Hash};
+use journal::step::{Context, Intent, Observed, Step};
+use serde::{Deserialize, Serialize};
+
+use super::{Settings, fetch, outcome, read, server, write};
+use crate::contents::{Contents, ContentsError, Rules, Selection, filter};
+use crate::world::disk;
+use crate::world::postgres::literal;
+use crate::world::process::Program;
+
+/// The step.
+pub struct Catalog {
+    /// Where.
+    pub settings: Settings,
+    /// What is wanted.
+    pub given: Given,
+}
+
+/// Its parameters.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Given {
+    /// The dump, when no fetch comes before.
+    pub dump: Option<PathBuf>,
+    /// The attachment that holds the [`Rules`].
+    pub rules: String,
+}
+
+/// What later steps know of the selection.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Selected {
+    /// The dump.
+    pub dump: PathBuf,
+    /// The list for `pg_restore -L`.
+    pub list: PathBuf,
+    /// SHA-256 of the list, in hexadecimal.
+    pub list_sha256: String,
+    /// Entries that are restored.
+    pub kept: u64,
+    /// Entries that are not.
+    pub dropped: u64,
+    /// The attachment that holds the [`Selection`].
+    pub selection: String,
+    /// Rules that match nothing.
+    pub warnings: Vec<String>,
+    /// Roles that kept entries grant to, and that do not exist.
+    pub missing_grantees: Vec<String>,
+}
+
+impl Catalog {
+    async fn dump(&self, at: &Context<'_>) -> Result<PathBuf, Failure> {
+        if let Some(dump) = &self.given.dump {
+            return Ok(dump.clone());
+        }
+        if let Some(fetched) = at.outcome_of("fetch").await {
+            return Ok(read::<fetch::Fetched>(&fetched)?.file);
+        }
+        // The fetch was skipped since the dump was there.
+        let found: super::preflight::Outcome = outcome(at, "preflight").await?;
+        let backup = found.backup.ok_or_else(|| Failure::new("there is no dump to restore"))?;
+        Ok(self.settings.tmpdir.join(backup.file_name()?))
+    }
+
+    async fn rules(&self, at: &Context<'_>) -> Result<Rules, Failure> {
+        let hash: Hash = self.given.rules.parse().map_err(|error| Failure::new(format!("{error}")))?;
+        serde_json::from_slice(&at.attachment(hash).await?)
+            .map_err(|error| Failure::new("the rules of the filter cannot be read").because(error))
+    }
+
+    async fn select(&self, at: &Context<'_>) -> Result<(Selected, String), Failure> {
+        let dump = self.dump(at).await?;
+        let contents = contents_of(&dump)?;
+        self.pg_restore_reads(&dump).await?;
+        let selection = filter(&contents, &self.rules(at).await?);
+        let missing_grantees = self.look_for_roles(at, &contents, &selection).await?;
+        let list = selection.list(&contents);
+        let attached = serde_json::to_vec(&selection).map_err(|error| Failure::new(error.to_string()))?;
+        let selected = Selected {
+            list: self.settings.workspace(at.run()).join("restore.list"),
+            list_sha256: disk::sha256(list.as_bytes()),
+            kept: selection.kept.len() as u64,
+            dropped: selection.dropped.len() as u64,
+            selection: at.attach(&attached).await?.to_string(),
+            warnings: selection.warnings.iter().map(ToString::to_string).collect(),
+            missing_grantees,
+            dump,
+        };
+        Ok((selected, list))
+    }
+
+    /// pg_restore itself must be able to read the contents.
+    async fn pg_restore_reads(&self, dump: &std::path::Path) -> Result<(), Failure> {
+        let program = Program::new(&self.settings.pg_restore).arg("--list").arg(dump).env("LC_ALL", "C");
+        let ended = program.run().await?;
+        if ended.status.success() {
+            return Ok(());
+        }
+        let said = ended.errors();
+        let failure =
+            Failure::new(format!("{} cannot read {}", self.settings.pg_restore.display(), dump.display()));
+        let failure = failure.because(said.trim());
+        Err(if said.contains("unsupported version") {
+            failure.hint("set postgres_major, or pg_restore, to a version not older than the pg_dump that made the dump")
+        } else {
+            failure.hint("have the backup made or copied again")
+        })
+    }
+
+    /// Every owner must be there, or pg_restore would fail late. Grants to roles that are not there are lost, and
+    /// that is told.
+    async fn look_for_roles(
+        &self,
+        at: &Context<'_>,
+        contents: &Contents,
+        selection: &Selection,
+    ) -> Result<Vec<String>, Failure> {
+        let roles = selection.roles(contents);
+        if roles.is_empty() {
+            return Ok(Vec::new());
+        }
+        let session = server(at, &self.settings).await?.connect(&self.settings.maintdb, "pg_staging").await?;
+        let names = roles.iter().map(|role| literal(role)).collect::<Vec<_>>().join(", ");
+        let known = session.rows(&format!("SELECT rolname FROM pg_roles WHERE rolname IN ({names})")).await?;
+        let known: Vec<String> = known.into_iter().flatten().flatten().collect();
+        let missing: Vec<String> = roles.into_iter().filter(|role| !known.contains(role)).collect();
+        let owners: Vec<&str> = {
+            let is_owner = |role: &&String| {
+                selection.kept_entries(contents).any(|entry| entry.owner.as_deref() == Some(role.as_str()))
+            };
+            missing.iter().filter(is_owner).map(String::as_str).collect()
+        };
+        if owners.is_empty() {
+            return Ok(missing);
+        }
+        Err(Failure::new(format!(
+            "the dump's objects belong to roles that do not exist: {}",
+            owners.join(", ")
+        ))
+        .hint(format!("create them (pg_staging init {}), then try again", self.settings.section)))
+    }
+}
+
+/// The contents of the dump in a file.
+pub(super) fn contents_of(dump: &std::path::Path) -> Result<Contents, Failure> {
+    let length = disk::file_at(dump)?.map_or(0, |(_, length)| length);
+    let contents = Contents::read(BufReader::new(disk::open(dump)?));
+    contents
+        .and_then(|contents| contents.check_extent(length).map(|()| contents))
+        .map_err(|error| unusable(dump, &error))
+}
+
+fn unusable(dump: &std::path::Path, error: &ContentsError) -> Failure {
+    let failure =
+        Failure::new(format!("{} is not a dump that can be restored", dump.display())).because(error);
+    Failure { hint: error.hint(), ..failure }
+}
+
+#[async_trait]
+impl Step for Catalog {
+    async fn intend(&self, at: &Context<'_>) -> Result<Intent, Failure> {
+        let list = self.settings.workspace(at.run()).join("restore.list");
+        Ok(Intent::Do(write(&serde_json::json!({ "list": list, "rules": self.given.rules }))))
+    }
+
+    /// Deciding again costs little and gives the same.
+    async fn observe(&self, _: &Context<'_>, _: &Detail) -> Result<Observed, Failure> {
+        Ok(Observed::Absent)
+    }
+
+    async fn act(&self, at: &Context<'_>, _: &Detail) -> Result<Detail, Failure> {
+        let (selected, list) = self.select(at).await?;
+        disk::make_private_folder(&self.settings.workspace(at.run()))?;
+        disk::write_whole(&selected.list, list.as_bytes())?;
+        Ok(write(&selected))
+    }
+
+    async fn undo(&self, at: &Context<'_>, _: &Detail) -> Result<Detail, Failure> {
+        let list = self.settings.workspace(at.run()).join("restore.list");
+        disk::remove_file(&disk::with_suffix(&list, ".new"))?;
+        disk::remove_file(&list)?;
+        Ok(Detail::new())
+    }
+}

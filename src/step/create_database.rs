@@ -1,0 +1,201 @@
+//! Makes the dated database.
+//!
+//! CREATE DATABASE and COMMENT cannot share a transaction, so between them a database of the final name would be there
+//! that nobody can tell from somebody else's. Therefore it is made under a name that only this run can have, marked,
+//! and then renamed: whatever has the final name and no mark is not ours.
+
+use async_trait::async_trait;
+use journal::event::{Detail, Failure, RunId};
+use journal::step::{Context, Intent, Observed, Step};
+use serde::{Deserialize, Serialize};
+
+use super::{Settings, read, server, write};
+use crate::world::postgres::{Session, identifier, literal};
+
+/// The step.
+pub struct CreateDatabase {
+    /// Where.
+    pub settings: Settings,
+    /// How.
+    pub given: Given,
+}
+
+/// Its parameters.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Given {
+    /// Whether a database of that name that is still empty may be taken instead of a new one.
+    pub may_adopt: bool,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Plan {
+    name: String,
+    owner: String,
+    encoding: String,
+    /// The name it has until it is marked.
+    made_as: String,
+    /// The comment of the empty database that is taken over, when there is one.
+    adopted: Option<String>,
+}
+
+/// What stands on a database of ours: which run made it, and how far that run is with it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Mark;
+
+impl Mark {
+    /// The text of the mark.
+    pub(crate) fn text(run: RunId) -> String {
+        format!("pg_staging run {run}")
+    }
+
+    /// The text of the mark when `reached` is done in the database, in the same transaction.
+    pub(crate) fn reached(run: RunId, reached: &str) -> String {
+        format!("{}, done: {reached}", Mark::text(run))
+    }
+
+    /// Whether a database's comment says that it is of this run.
+    pub(crate) fn is_of(comment: &str, run: RunId) -> bool {
+        let mark = Mark::text(run);
+        comment.strip_prefix(&mark).is_some_and(|rest| rest.is_empty() || rest.starts_with(", done: "))
+    }
+
+    /// What a database's comment says is done in it.
+    pub(crate) fn what_is_done(comment: &str, run: RunId) -> Option<&str> {
+        comment.strip_prefix(&Mark::text(run))?.strip_prefix(", done: ")
+    }
+
+    /// The run whose mark a comment is.
+    pub(crate) fn run_of(comment: &str) -> Option<RunId> {
+        comment.strip_prefix("pg_staging run ")?.get(..36)?.parse().ok()
+    }
+}
+
+/// The comment of a database: `None` when there is no such database, empty when it has none.
+pub(crate) async fn comment_of(session: &Session, name: &str) -> Result<Option<String>, Failure> {
+    let sql = format!(
+        "SELECT coalesce(shobj_description(oid, 'pg_database'), '') FROM pg_database WHERE datname = {}",
+        literal(name)
+    );
+    Ok(session.value(&sql).await?)
+}
+
+/// DROP DATABASE, sessions in it notwithstanding; fine when there is none. WITH (FORCE) is of PostgreSQL 13.
+pub(crate) async fn drop_database(session: &Session, name: &str) -> Result<bool, Failure> {
+    if comment_of(session, name).await?.is_none() {
+        return Ok(false);
+    }
+    let version = session.value("SHOW server_version_num").await?.unwrap_or_default();
+    if version.parse::<u32>().unwrap_or_default() >= 130_000 {
+        session.execute(&format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", identifier(name))).await?;
+    } else {
+        let sessions = format!(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = {} AND pid <> pg_backend_pid()",
+            literal(name)
+        );
+        session.execute(&sessions).await?;
+        session.execute(&format!("DROP DATABASE IF EXISTS {}", identifier(name))).await?;
+    }
+    Ok(true)
+}
+
+impl CreateDatabase {
+    async fn session(&self, at: &Context<'_>) -> Result<Session, Failure> {
+        Ok(server(at, &self.settings).await?.connect(&self.settings.maintdb, "pg_staging").await?)
+    }
+
+    /// An empty database that may be taken over: its comment, or why it may not.
+    async fn adoptable(&self, at: &Context<'_>, comment: String) -> Result<Option<String>, Failure> {
+        let name = &self.settings.database;
+        let exists = || {
+            let made_by = Mark::run_of(&comment).map(|run| format!(", made by run {}", run.short()));
+            Failure::new(format!("database {name} exists already{}", made_by.unwrap_or_default())).hint(
+                format!(
+                    "drop it first (pg_staging drop {} {}), or switch to it",
+                    self.settings.section,
+                    name.rsplit('_').next().unwrap_or_default()
+                ),
+            )
+        };
+        if !self.given.may_adopt {
+            return Err(exists());
+        }
+        let inside = server(at, &self.settings).await?.connect(name, "pg_staging").await?;
+        let relations = "SELECT count(*) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname NOT LIKE 'pg\\_%' AND n.nspname <> 'information_schema'";
+        if inside.value(relations).await?.as_deref() == Some("0") { Ok(Some(comment)) } else { Err(exists()) }
+    }
+
+    async fn make(&self, session: &Session, plan: &Plan, comment: &str) -> Result<(), Failure> {
+        drop_database(session, &plan.made_as).await?;
+        let (made_as, name) = (identifier(&plan.made_as), identifier(&plan.name));
+        let (owner, encoding) = (identifier(&plan.owner), literal(&plan.encoding));
+        let create =
+            format!("CREATE DATABASE {made_as} OWNER {owner} ENCODING {encoding} TEMPLATE template0");
+        session.execute(&create).await?;
+        session.execute(&format!("COMMENT ON DATABASE {made_as} IS {}", literal(comment))).await?;
+        session.execute(&format!("ALTER DATABASE {made_as} RENAME TO {name}")).await?;
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Step for CreateDatabase {
+    async fn intend(&self, at: &Context<'_>) -> Result<Intent, Failure> {
+        let session = self.session(at).await?;
+        let adopted = match comment_of(&session, &self.settings.database).await? {
+            Some(comment) if Mark::is_of(&comment, at.run()) => None,
+            Some(comment) => self.adoptable(at, comment).await?,
+            None => None,
+        };
+        Ok(Intent::Do(write(&Plan {
+            name: self.settings.database.clone(),
+            owner: self.settings.dbowner.clone(),
+            encoding: self.settings.encoding.clone(),
+            made_as: format!("pg_staging_{}", at.run().0.simple()),
+            adopted,
+        })))
+    }
+
+    async fn observe(&self, at: &Context<'_>, intent: &Detail) -> Result<Observed, Failure> {
+        let plan: Plan = read(intent)?;
+        let comment = comment_of(&self.session(at).await?, &plan.name).await?;
+        Ok(match comment {
+            Some(comment) if Mark::is_of(&comment, at.run()) => Observed::Done(made(&plan)),
+            _ => Observed::Absent,
+        })
+    }
+
+    async fn act(&self, at: &Context<'_>, intent: &Detail) -> Result<Detail, Failure> {
+        let plan: Plan = read(intent)?;
+        let session = self.session(at).await?;
+        let mark = Mark::text(at.run());
+        if plan.adopted.is_some() {
+            let name = identifier(&plan.name);
+            session.execute(&format!("COMMENT ON DATABASE {name} IS {}", literal(&mark))).await?;
+        } else {
+            self.make(&session, &plan, &mark).await?;
+        }
+        Ok(made(&plan))
+    }
+
+    async fn undo(&self, at: &Context<'_>, intent: &Detail) -> Result<Detail, Failure> {
+        let plan: Plan = read(intent)?;
+        let session = self.session(at).await?;
+        let found = comment_of(&session, &plan.name).await?;
+        let ours = found.as_ref().is_some_and(|comment| Mark::is_of(comment, at.run()));
+        if ours {
+            drop_database(&session, &plan.name).await?;
+        }
+        match &plan.adopted {
+            // An empty database was taken over: an empty one is given back.
+            Some(comment) if ours || found.is_none() => self.make(&session, &plan, comment).await?,
+            _ => {
+                drop_database(&session, &plan.made_as).await?;
+            }
+        }
+        Ok(write(&serde_json::json!({ "database": plan.name, "dropped": ours })))
+    }
+}
+
+fn made(plan: &Plan) -> Detail {
+    write(&serde_json::json!({ "database": plan.name, "owner": plan.owner, "encoding": plan.encoding }))
+}

@@ -1,0 +1,191 @@
+//! pg_restore of the chosen entries into the copy.
+//!
+//! That it went through is written into the copy's mark, so that after a crash the database itself tells. A restore
+//! that was interrupted is not patched: the copy is made anew, which the plan says by naming the steps to redo.
+
+mod messages;
+
+use std::path::PathBuf;
+
+use async_trait::async_trait;
+use journal::event::{Detail, Failure};
+use journal::step::{Context, Intent, Observed, Step};
+use serde::{Deserialize, Serialize};
+
+use self::messages::{Message, is_progress, read_messages};
+use super::catalog::Selected;
+use super::create_database::{Mark, comment_of};
+use super::{Settings, application_name, end_leftovers, outcome, process_of, read, server, write};
+use crate::world::disk;
+use crate::world::postgres::{Server, identifier, literal};
+use crate::world::process::{Ended, Program};
+
+/// The step.
+pub struct Load {
+    /// Where.
+    pub settings: Settings,
+    /// How.
+    pub given: Given,
+}
+
+/// Its parameters.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Given {
+    /// `restore_jobs`.
+    pub jobs: u16,
+    /// `pg_restore_st`.
+    pub single_transaction: bool,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Plan {
+    dump: PathBuf,
+    list: PathBuf,
+    list_sha256: String,
+    entries: u64,
+    jobs: u16,
+    single_transaction: bool,
+    application_name: String,
+}
+
+/// What came of it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Loaded {
+    entries: u64,
+    /// Errors that are known to be harmless, in pg_restore's words.
+    tolerated: Vec<String>,
+    /// The attachment that holds all that pg_restore said, when it said something.
+    output: Option<String>,
+}
+
+impl Load {
+    fn program(&self, plan: &Plan, server: &Server) -> Program {
+        let program = Program::new(&self.settings.pg_restore)
+            .args(["--no-password", "--verbose"])
+            .arg(format!("--host={}", server.host))
+            .arg(format!("--port={}", server.port))
+            .arg(format!("--username={}", server.user))
+            .arg(format!("--dbname={}", self.settings.database))
+            .arg(format!("--use-list={}", plan.list.display()))
+            .env("PGAPPNAME", &plan.application_name)
+            .env("LC_ALL", "C");
+        let program = if plan.single_transaction {
+            program.arg("--single-transaction")
+        } else {
+            program.arg(format!("--jobs={}", plan.jobs))
+        };
+        program.arg(&plan.dump)
+    }
+
+    async fn run(&self, at: &Context<'_>, plan: &Plan, server: &Server) -> Result<Ended, Failure> {
+        let running = self.program(plan, server).start()?;
+        let identity = running.identity()?;
+        at.child_started(process_of(&identity), "pg_restore").await?;
+        let mut seen = 0;
+        let ended = running
+            .finish(|line| {
+                if is_progress(line) {
+                    seen += 1;
+                    at.progress(seen.min(plan.entries), Some(plan.entries), "entries");
+                }
+            })
+            .await?;
+        at.child_ended(identity.pid, &ended.ending()).await?;
+        Ok(ended)
+    }
+
+    /// Ending with status 1 is success only when every error is one of the few that are harmless, and pg_restore
+    /// itself went through to its end.
+    async fn judge(&self, at: &Context<'_>, plan: &Plan, ended: &Ended) -> Result<Loaded, Failure> {
+        let said = ended.errors();
+        let read = read_messages(&said);
+        let (tolerated, errors): (Vec<&Message>, Vec<&Message>) =
+            read.messages.iter().partition(|message| message.is_tolerated());
+        let spoken: Vec<&str> = said.lines().filter(|line| !is_progress(line)).collect();
+        let output = if read.messages.is_empty() && ended.status.success() {
+            None
+        } else {
+            let hash = at.attach(spoken.join("\n").as_bytes()).await?.to_string();
+            at.part_done("output", write(&serde_json::json!({ "output": hash }))).await?;
+            Some(hash)
+        };
+        let went_through = ended.status.success() || read.ignored == Some(tolerated.len() as u64);
+        if went_through && errors.is_empty() {
+            let tolerated = tolerated.into_iter().map(ToString::to_string).collect();
+            return Ok(Loaded { entries: plan.entries, tolerated, output });
+        }
+        let first = errors.first().map(|message| message.to_string());
+        let last_words = || spoken.iter().rev().take(5).rev().copied().collect::<Vec<_>>().join("\n");
+        let more = match errors.len() {
+            0 | 1 => String::new(),
+            count => format!(" (and {} more)", count - 1),
+        };
+        Err(Failure::new(format!(
+            "pg_restore into {} failed ({}){more}",
+            self.settings.database,
+            ended.ending()
+        ))
+        .because(first.unwrap_or_else(last_words))
+        .hint(format!("see all it said: pg_staging inspect {}", at.run().short()))
+        .transient(read.lost_connection))
+    }
+}
+
+#[async_trait]
+impl Step for Load {
+    async fn intend(&self, at: &Context<'_>) -> Result<Intent, Failure> {
+        let Selected { dump, list, list_sha256, kept, .. } = outcome(at, "catalog").await?;
+        let Given { jobs, single_transaction } = self.given;
+        Ok(Intent::Do(write(&Plan {
+            dump,
+            list,
+            list_sha256,
+            entries: kept,
+            jobs,
+            single_transaction,
+            application_name: application_name(at),
+        })))
+    }
+
+    async fn observe(&self, at: &Context<'_>, intent: &Detail) -> Result<Observed, Failure> {
+        let plan: Plan = read(intent)?;
+        let server = server(at, &self.settings).await?;
+        end_leftovers(at, &server, &self.settings.maintdb).await?;
+        let session = server.connect(&self.settings.maintdb, "pg_staging").await?;
+        let comment = comment_of(&session, &self.settings.database).await?.unwrap_or_default();
+        if Mark::what_is_done(&comment, at.run()) == Some(at.step()) {
+            return Ok(Observed::Done(write(&Loaded {
+                entries: plan.entries,
+                tolerated: Vec::new(),
+                output: None,
+            })));
+        }
+        if plan.single_transaction {
+            return Ok(Observed::Absent);
+        }
+        Ok(Observed::Partial("pg_restore was interrupted: the copy is made anew".to_owned()))
+    }
+
+    async fn act(&self, at: &Context<'_>, intent: &Detail) -> Result<Detail, Failure> {
+        let plan: Plan = read(intent)?;
+        if disk::sha256_of_file(&plan.list)? != plan.list_sha256 {
+            return Err(Failure::new(format!("{} was changed by somebody else", plan.list.display()))
+                .hint("roll the run back and start a new one"));
+        }
+        let server = server(at, &self.settings).await?;
+        let ended = self.run(at, &plan, &server).await?;
+        let loaded = self.judge(at, &plan, &ended).await?;
+        let database = identifier(&self.settings.database);
+        let mark = literal(&Mark::reached(at.run(), at.step()));
+        let session = server.connect(&self.settings.maintdb, "pg_staging").await?;
+        session.execute(&format!("COMMENT ON DATABASE {database} IS {mark}")).await?;
+        Ok(write(&loaded))
+    }
+
+    /// What it loaded is in the copy, and goes with it.
+    async fn undo(&self, at: &Context<'_>, _: &Detail) -> Result<Detail, Failure> {
+        let server = server(at, &self.settings).await?;
+        end_leftovers(at, &server, &self.settings.maintdb).await?;
+        Ok(Detail::new())
+    }
+}

@@ -1,0 +1,300 @@
+//! The steps that runs are made of: one file for each kind, which observes, acts and undoes.
+//!
+//! | kind | what it does |
+//! |---|---|
+//! | [`preflight`] | looks whether everything that the rest needs is there |
+//! | [`create_database`] | makes the dated database, marked as this run's |
+//! | [`bouncer`] | adds an entry to pgbouncer.ini, takes one out, points an alias elsewhere |
+//! | [`fetch`] | brings the dump here |
+//! | [`catalog`] | decides what of the dump is restored |
+//! | [`sql`] | sources the user's files before or after the restore |
+//! | [`load`] | pg_restore |
+//! | [`settle`] | search_path, and VACUUM ANALYZE |
+//! | [`check`] | looks whether the copy is what it should be |
+//! | [`drop_database`] | DROP DATABASE |
+//! | [`cleanup`] | removes what was needed on the way |
+//!
+//! A step's parameters, intent and outcome are structs of its own, stored as JSON objects. Changing one of them so
+//! that stored ones read differently needs a new version of the kind.
+
+pub mod bouncer;
+pub mod catalog;
+pub mod check;
+pub mod cleanup;
+pub mod create_database;
+pub mod drop_database;
+pub mod fetch;
+pub mod load;
+pub mod preflight;
+pub mod settle;
+pub mod sql;
+
+use std::path::PathBuf;
+
+use async_trait::async_trait;
+use journal::event::{Detail, Failure, PlannedStep, RunId};
+use journal::step::{Context, Intent, Observed, Step, StepKinds};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::world::Trouble;
+use crate::world::bouncer::Console;
+use crate::world::far::Far;
+use crate::world::postgres::Server;
+use crate::world::process::Identity;
+use crate::world::web::{Web, WebError, WebOptions};
+
+/// What the steps of a run share: where everything is. It is stored with the run, and holds no secret.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Settings {
+    /// Section of the configuration.
+    pub section: String,
+    /// Name of the database in production, and of pgbouncer's alias.
+    pub dbname: String,
+    /// The dated copy that the run works on.
+    pub database: String,
+    /// Target host.
+    pub host: String,
+    /// Owner of the copy.
+    pub dbowner: String,
+    /// Role that works.
+    pub dbuser: String,
+    /// Maintenance database.
+    pub maintdb: String,
+    /// Encoding of the copy.
+    pub encoding: String,
+    /// PostgreSQL's port.
+    pub postgres_port: u16,
+    /// pgbouncer's port.
+    pub pgbouncer_port: u16,
+    /// pgbouncer.ini on the target host.
+    pub pgbouncer_conf: String,
+    /// Whether `client_script` runs under sudo.
+    pub use_sudo: bool,
+    /// staging-client.sh on the target host.
+    pub client_script: String,
+    /// Further options for ssh.
+    pub ssh_options: Vec<String>,
+    /// pg_restore on this machine.
+    pub pg_restore: PathBuf,
+    /// Where dumps are fetched to.
+    pub tmpdir: PathBuf,
+}
+
+impl Settings {
+    /// The folder that is this run's alone; its name says whose it is.
+    pub fn workspace(&self, run: RunId) -> PathBuf {
+        self.tmpdir.join(format!("pg_staging.{run}"))
+    }
+
+    /// pgbouncer's console.
+    pub fn console(&self) -> Console {
+        Console { server: self.through_pgbouncer() }
+    }
+
+    /// PostgreSQL, by way of pgbouncer.
+    pub fn through_pgbouncer(&self) -> Server {
+        Server { host: self.host.clone(), port: self.pgbouncer_port, user: self.dbuser.clone() }
+    }
+
+    /// PostgreSQL itself.
+    pub fn direct(&self) -> Server {
+        Server { host: self.host.clone(), port: self.postgres_port, user: self.dbuser.clone() }
+    }
+
+    /// The host where pgbouncer.ini is.
+    pub fn far(&self, run: RunId) -> Far {
+        Far {
+            host: self.host.clone(),
+            ssh_options: self.ssh_options.clone(),
+            use_sudo: self.use_sudo,
+            client_script: self.client_script.clone(),
+            pgbouncer_conf: PathBuf::from(&self.pgbouncer_conf),
+            pgbouncer_port: self.pgbouncer_port,
+            folder: self.workspace(run),
+        }
+    }
+
+    /// psql: pg_restore's neighbour.
+    pub fn psql(&self) -> PathBuf {
+        self.pg_restore.with_file_name("psql")
+    }
+}
+
+/// What is needed to run steps and must not be stored: made anew from the configuration each time.
+#[derive(Debug, Clone, Default)]
+pub struct Secrets {
+    /// User and password of the backup server.
+    pub backup: Option<(String, Option<String>)>,
+}
+
+/// All kinds of steps.
+pub struct Kinds {
+    /// What must not be stored.
+    pub secrets: Secrets,
+}
+
+impl StepKinds for Kinds {
+    fn step(&self, planned: &PlannedStep, settings: &Detail) -> Result<Option<Box<dyn Step>>, Failure> {
+        let settings: Settings = read(settings)?;
+        let parameters = &planned.parameters;
+        let secrets = self.secrets.clone();
+        let step: Box<dyn Step> = match (planned.kind.as_str(), planned.version) {
+            ("preflight", 1) => {
+                Box::new(preflight::Preflight { settings, secrets, wanted: read(parameters)? })
+            }
+            ("create_database", 1) => {
+                Box::new(create_database::CreateDatabase { settings, given: read(parameters)? })
+            }
+            ("bouncer_add", 1) => Box::new(bouncer::Add { settings }),
+            ("bouncer_remove", 1) => Box::new(bouncer::Remove { settings }),
+            ("switch", 1) => Box::new(bouncer::Switch { settings, given: read(parameters)? }),
+            ("fetch", 1) => Box::new(fetch::Fetch { settings, secrets, given: read(parameters)? }),
+            ("catalog", 1) => Box::new(catalog::Catalog { settings, given: read(parameters)? }),
+            ("sql", 1) => Box::new(sql::Sql { settings, given: read(parameters)? }),
+            ("load", 1) => Box::new(load::Load { settings, given: read(parameters)? }),
+            ("search_path", 1) => Box::new(Again(settle::SearchPath { settings, given: read(parameters)? })),
+            ("vacuum", 1) => Box::new(Again(settle::Vacuum { settings, given: read(parameters)? })),
+            ("check", 1) => Box::new(Again(check::Check { settings })),
+            ("drop_database", 1) => Box::new(drop_database::DropDatabase { settings }),
+            ("cleanup", 1) => Box::new(cleanup::Cleanup { settings }),
+            _ => return Ok(None),
+        };
+        Ok(Some(step))
+    }
+}
+
+/// A step that changes nothing that would have to be undone, and may be done any number of times.
+struct Again<T>(T);
+
+/// The two things that such a step does.
+#[async_trait]
+trait Repeatable: Send + Sync {
+    /// What it will do, or why there is nothing to do.
+    async fn intend(&self, at: &Context<'_>) -> Result<Intent, Failure>;
+    /// Does it.
+    async fn act(&self, at: &Context<'_>, intent: &Detail) -> Result<Detail, Failure>;
+}
+
+#[async_trait]
+impl<T: Repeatable> Step for Again<T> {
+    async fn intend(&self, at: &Context<'_>) -> Result<Intent, Failure> {
+        self.0.intend(at).await
+    }
+
+    async fn observe(&self, _: &Context<'_>, _: &Detail) -> Result<Observed, Failure> {
+        Ok(Observed::Absent)
+    }
+
+    async fn act(&self, at: &Context<'_>, intent: &Detail) -> Result<Detail, Failure> {
+        self.0.act(at, intent).await
+    }
+
+    async fn undo(&self, _: &Context<'_>, _: &Detail) -> Result<Detail, Failure> {
+        Ok(Detail::new())
+    }
+}
+
+/// A stored object as one of our structs.
+pub fn read<T: DeserializeOwned>(detail: &Detail) -> Result<T, Failure> {
+    serde_json::from_value(serde_json::Value::Object(detail.clone())).map_err(|error| {
+        Failure::new("a stored step cannot be understood")
+            .because(error)
+            .hint("use the version of pg_staging that began the run; inspect names it")
+    })
+}
+
+/// One of our structs as an object to store.
+pub fn write<T: Serialize>(value: &T) -> Detail {
+    match serde_json::to_value(value) {
+        Ok(serde_json::Value::Object(detail)) => detail,
+        // Our structs have string keys and nothing that JSON cannot hold.
+        _ => Detail::new(),
+    }
+}
+
+/// The outcome of an earlier step of the same run.
+async fn outcome<T: DeserializeOwned>(at: &Context<'_>, step: &str) -> Result<T, Failure> {
+    let missing = || Failure::new(format!("step '{step}' of this run has no outcome"));
+    read(&at.outcome_of(step).await.ok_or_else(missing)?)
+}
+
+/// PostgreSQL by the way that preflight found.
+async fn server(at: &Context<'_>, settings: &Settings) -> Result<Server, Failure> {
+    let found: preflight::Outcome = outcome(at, "preflight").await?;
+    Ok(Server { host: found.postgres.host, port: found.postgres.port, user: settings.dbuser.clone() })
+}
+
+/// The name under which the connections of a step are seen in `pg_stat_activity`; PostgreSQL keeps 63 bytes of it.
+fn application_name(at: &Context<'_>) -> String {
+    format!("pg_staging:{}:{}", at.run(), at.step()).chars().take(63).collect()
+}
+
+/// Ends what an earlier process left at work on this step: its programs, then its connections.
+async fn end_leftovers(at: &Context<'_>, server: &Server, database: &str) -> Result<(), Failure> {
+    let run = at.snapshot().await;
+    let children = run.step(at.step()).map(|(_, step)| step.children.clone()).unwrap_or_default();
+    for child in children.into_iter().filter(|child| child.ending.is_none()) {
+        let journal::event::Process { pid, start_time, boot_id } = child.process;
+        if (Identity { pid, start_time, boot_id }).end().await? {
+            at.child_ended(pid, "ended by the process that continued").await?;
+        }
+    }
+    let session = server.connect(database, "pg_staging").await?;
+    let name = crate::world::postgres::literal(&application_name(at));
+    // They are told to go, and are gone a moment later: the server itself waits between looks.
+    for _ in 0..200 {
+        let sql = format!(
+            "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE application_name = {name} AND pid <> pg_backend_pid()"
+        );
+        if session.value(&sql).await?.as_deref() == Some("0") {
+            return Ok(());
+        }
+        session.execute("SELECT pg_sleep(0.05)").await?;
+    }
+    Err(Failure::new("connections of an interrupted attempt do not end")
+        .hint(format!("end them by hand: SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = {name}"))
+        .transient(true))
+}
+
+/// A process as the journal keeps it.
+fn process_of(identity: &Identity) -> journal::event::Process {
+    let Identity { pid, start_time, boot_id } = identity.clone();
+    journal::event::Process { pid, start_time, boot_id }
+}
+
+/// The web, as configured.
+fn web() -> Result<Web, Failure> {
+    Ok(Web::new(&WebOptions::default())?)
+}
+
+impl From<Trouble> for Failure {
+    fn from(trouble: Trouble) -> Self {
+        let Trouble { message, cause, hint, transient } = trouble;
+        Failure { cause, hint, transient, ..Failure::new(message) }
+    }
+}
+
+impl From<WebError> for Failure {
+    fn from(error: WebError) -> Self {
+        let failure = Failure::new(error.to_string()).transient(error.is_transient());
+        let mut causes = Vec::new();
+        let mut source = std::error::Error::source(&error);
+        while let Some(cause) = source {
+            let cause_text = cause.to_string();
+            if !failure.message.contains(&cause_text) {
+                causes.push(cause_text);
+            }
+            source = cause.source();
+        }
+        let retry_after = error.retry_after().and_then(|wait| u64::try_from(wait.as_millis()).ok());
+        Failure {
+            cause: (!causes.is_empty()).then(|| causes.join(": ")),
+            hint: error.hint().map(str::to_owned),
+            retry_after_ms: retry_after,
+            code: if matches!(error, WebError::NotFound { .. }) { 6 } else { 1 },
+            stopped: matches!(error, WebError::Stopped { .. }),
+            ..failure
+        }
+    }
+}

@@ -1,0 +1,383 @@
+//! Looks whether everything that the rest of the run needs is there, before anything is touched.
+//!
+//! What it finds out is its outcome, and the later steps build on it: by which way PostgreSQL is reached, which
+//! backup it is down to its validator, where the alias points. Its undo removes the run's own folder, whichever step
+//! made it.
+
+use std::path::PathBuf;
+
+use async_trait::async_trait;
+use jiff::civil::Date;
+use journal::event::{Detail, Failure};
+use journal::step::{Context, Intent, Observed, Step};
+use serde::{Deserialize, Serialize};
+use url::Url;
+
+use super::create_database::comment_of;
+use super::{Secrets, Settings, web, write};
+use crate::backup;
+use crate::bouncer::PgbouncerIni;
+use crate::world::disk;
+use crate::world::postgres::{Server, Session, literal};
+use crate::world::process::{Program, is_program};
+use crate::world::web::{Meta, Validator, Web, WebError};
+
+/// The step.
+pub struct Preflight {
+    /// Where.
+    pub settings: Settings,
+    /// User and password of the backup server.
+    pub secrets: Secrets,
+    /// What the rest of the run needs.
+    pub wanted: Wanted,
+}
+
+/// Its parameters: what to look at.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Wanted {
+    /// The dump's URL, without user and password, when the run fetches one.
+    pub backup: Option<String>,
+    /// The folder where the server lists dumps, for the message that says which there are.
+    pub listed_at: Option<String>,
+    /// A dump on this machine, when the run loads one.
+    pub dump: Option<PathBuf>,
+    /// Whether PostgreSQL is needed, and what becomes of the copy there.
+    pub database: Database,
+    /// Whether pgbouncer.ini is changed.
+    pub bouncer: bool,
+    /// Whether pg_restore and psql are needed.
+    pub programs: bool,
+    /// Whether the copy may be the one that the alias points at.
+    pub may_be_active: bool,
+}
+
+/// What the run expects of the copy.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Database {
+    /// PostgreSQL is not needed.
+    #[default]
+    Unused,
+    /// There must be none yet.
+    Absent,
+    /// There may be one that is empty.
+    AbsentOrEmpty,
+    /// It must be there.
+    Present,
+}
+
+/// What it found.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Outcome {
+    /// By which way PostgreSQL is reached.
+    pub postgres: Way,
+    /// PostgreSQL's `server_version_num`, when it was asked.
+    pub server_version: Option<u32>,
+    /// The backup.
+    pub backup: Option<Backup>,
+    /// Where the alias points.
+    pub alias: Option<Alias>,
+    /// Free bytes in tmpdir.
+    pub tmpdir_free: Option<u64>,
+}
+
+/// A way to PostgreSQL.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Way {
+    /// Host.
+    pub host: String,
+    /// Port: PostgreSQL's own, or pgbouncer's.
+    pub port: u16,
+}
+
+/// Where an alias points: what its entry says, or nothing where the entry says nothing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Alias {
+    /// Database.
+    pub dbname: Option<String>,
+    /// Host.
+    pub host: Option<String>,
+    /// Port.
+    pub port: Option<u16>,
+}
+
+/// One version of one dump on the backup server.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Backup {
+    /// Where, without user and password.
+    pub url: String,
+    /// Length in bytes, when the server says.
+    pub bytes: Option<u64>,
+    /// Strong ETag.
+    pub etag: Option<String>,
+    /// Last-Modified as the server writes it, when there is no strong ETag.
+    pub last_modified_text: Option<String>,
+    /// When the server's file was last changed, in seconds since 1970.
+    pub last_modified: Option<i64>,
+    /// SHA-256 in hexadecimal, from the file beside it.
+    pub sha256: Option<String>,
+}
+
+impl Backup {
+    /// The URL with what is needed to get in.
+    pub fn url(&self, secrets: &Secrets) -> Result<Url, Failure> {
+        with_secrets(&self.url, secrets)
+    }
+
+    /// What the server must still say of the file.
+    pub fn meta(&self, url: &Url) -> Meta {
+        let tag = self.etag.clone().map(Validator::Etag);
+        Meta {
+            url: url.clone(),
+            length: self.bytes,
+            validator: tag.or_else(|| self.last_modified_text.clone().map(Validator::LastModified)),
+            last_modified: self.last_modified.and_then(|seconds| jiff::Timestamp::from_second(seconds).ok()),
+            accept_ranges: true,
+        }
+    }
+
+    /// The dump's file name.
+    pub fn file_name(&self) -> Result<String, Failure> {
+        let url = Url::parse(&self.url).ok();
+        url.and_then(|url| backup::file_name(&url))
+            .ok_or_else(|| Failure::new(format!("{} does not end in a file name", self.url)))
+    }
+}
+
+/// `text` as a URL that carries user and password.
+fn with_secrets(text: &str, secrets: &Secrets) -> Result<Url, Failure> {
+    let bad = || Failure::new(format!("{text} is not a URL"));
+    let mut url = Url::parse(text).map_err(|error| bad().because(error))?;
+    if let Some((user, password)) = &secrets.backup {
+        url.set_username(user).map_err(|()| bad())?;
+        url.set_password(password.as_deref()).map_err(|()| bad())?;
+    }
+    Ok(url)
+}
+
+impl Preflight {
+    async fn look(&self, at: &Context<'_>) -> Result<Outcome, Failure> {
+        self.look_at_programs().await?;
+        if let Some(dump) = &self.wanted.dump {
+            look_at_dump(dump)?;
+        }
+        let direct = Way { host: self.settings.host.clone(), port: self.settings.postgres_port };
+        let (postgres, server_version) = match self.wanted.database {
+            Database::Unused => (direct, None),
+            _ => {
+                let (way, session) = self.reach_postgres().await?;
+                (way.clone(), Some(self.look_at_postgres(&session).await?))
+            }
+        };
+        let alias = if self.wanted.bouncer { self.look_at_bouncer(at).await? } else { None };
+        let backup = match &self.wanted.backup {
+            Some(url) => Some(self.look_at_backup(url).await?),
+            None => None,
+        };
+        let tmpdir_free = self.look_at_tmpdir(backup.as_ref())?;
+        Ok(Outcome { postgres, server_version, backup, alias, tmpdir_free })
+    }
+
+    async fn look_at_programs(&self) -> Result<(), Failure> {
+        if !self.wanted.programs {
+            return Ok(());
+        }
+        for program in [self.settings.pg_restore.clone(), self.settings.psql()] {
+            if !is_program(&program) {
+                return Err(Failure::new(format!("there is no program {}", program.display())).hint(
+                    "install PostgreSQL's client programs, or set postgres_major or pg_restore to where they are",
+                ));
+            }
+        }
+        let ended = Program::new(&self.settings.pg_restore).arg("--version").run().await?;
+        if !ended.status.success() {
+            return Err(Failure::new(format!("{} does not run", self.settings.pg_restore.display()))
+                .because(ended.errors())
+                .hint("install PostgreSQL's client programs, or correct pg_restore"));
+        }
+        Ok(())
+    }
+
+    /// PostgreSQL's own port where it can be reached, pgbouncer's otherwise.
+    async fn reach_postgres(&self) -> Result<(Way, Session), Failure> {
+        let mut refused = Vec::new();
+        for Server { host, port, user } in [self.settings.direct(), self.settings.through_pgbouncer()] {
+            let server = Server { host, port, user };
+            match server.connect(&self.settings.maintdb, "pg_staging").await {
+                Ok(session) => return Ok((Way { host: server.host, port }, session)),
+                Err(trouble) => refused.push(trouble),
+            }
+        }
+        let transient = refused.iter().any(|trouble| trouble.transient);
+        let causes: Vec<String> = refused.iter().map(ToString::to_string).collect();
+        Err(Failure::new(format!("cannot reach PostgreSQL on {}", self.settings.host))
+            .because(causes.join("; "))
+            .hint("start it, or correct host, postgres_port, pgbouncer_port, dbuser and maintdb")
+            .transient(transient))
+    }
+
+    async fn look_at_postgres(&self, session: &Session) -> Result<u32, Failure> {
+        let Settings { database, dbowner, section, .. } = &self.settings;
+        let number = session.value("SHOW server_version_num").await?.unwrap_or_default();
+        let found = comment_of(session, database).await?;
+        match self.wanted.database {
+            Database::Present if found.is_none() => {
+                return Err(Failure::new(format!("there is no database {database}"))
+                    .code(6)
+                    .hint(format!("restore it first: pg_staging restore {section} {}", self.date())));
+            }
+            Database::Absent if found.is_some() => {
+                return Err(Failure::new(format!("database {database} exists already")).hint(format!(
+                    "drop it first (pg_staging drop {section} {0}), or switch to it (pg_staging switch {section} {0})",
+                    self.date()
+                )));
+            }
+            _ => {}
+        }
+        if matches!(self.wanted.database, Database::Absent | Database::AbsentOrEmpty) {
+            let role = format!("SELECT 1 FROM pg_roles WHERE rolname = {}", literal(dbowner));
+            if session.value(&role).await?.is_none() {
+                return Err(Failure::new(format!("role {dbowner}, the owner of the copy, does not exist"))
+                    .hint(format!("create it (pg_staging init {section}), or correct dbowner")));
+            }
+            let may = "SELECT rolcreatedb OR rolsuper FROM pg_roles WHERE rolname = current_user";
+            if session.value(may).await?.as_deref() != Some("t") {
+                return Err(Failure::new(format!("role {} may not create databases", self.settings.dbuser))
+                    .hint("name a superuser, or a role with CREATEDB, as dbuser"));
+            }
+        }
+        number.parse().map_err(|_| Failure::new(format!("PostgreSQL says it is version '{number}'")))
+    }
+
+    fn date(&self) -> &str {
+        self.settings.database.rsplit('_').next().unwrap_or_default()
+    }
+
+    async fn look_at_bouncer(&self, at: &Context<'_>) -> Result<Option<Alias>, Failure> {
+        self.settings.console().databases().await?;
+        disk::make_private_folder(&self.settings.workspace(at.run()))?;
+        let bytes = self.settings.far(at.run()).read_ini().await?;
+        let ini = super::bouncer::parse(bytes, &self.settings)?;
+        let alias = super::bouncer::destination(&ini, &self.settings.dbname);
+        let active =
+            alias.as_ref().is_some_and(|alias| alias.dbname.as_ref() == Some(&self.settings.database));
+        if active && !self.wanted.may_be_active {
+            return Err(Failure::new(format!(
+                "{} is the active copy: {} points at it",
+                self.settings.database, self.settings.dbname
+            ))
+            .hint(format!(
+                "switch to another copy first (pg_staging switch {} <date>), or add --force",
+                self.settings.section
+            )));
+        }
+        self.look_at_entry(&ini)?;
+        Ok(alias)
+    }
+
+    /// An entry for a copy that is yet to be made must not lead elsewhere.
+    fn look_at_entry(&self, ini: &PgbouncerIni) -> Result<(), Failure> {
+        if !matches!(self.wanted.database, Database::Absent | Database::AbsentOrEmpty) {
+            return Ok(());
+        }
+        let Settings { database, pgbouncer_conf, .. } = &self.settings;
+        match super::bouncer::destination(ini, database) {
+            Some(entry) if entry.dbname.as_ref() != Some(database) => {
+                Err(Failure::new(format!("{pgbouncer_conf} has an entry {database} that leads elsewhere"))
+                    .hint("take it out, or rename it, then try again"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    async fn look_at_backup(&self, text: &str) -> Result<Backup, Failure> {
+        let url = with_secrets(text, &self.secrets)?;
+        let web = web()?;
+        let meta = match web.head(&url).await {
+            Ok(meta) => meta,
+            Err(error @ WebError::NotFound { .. }) => {
+                let failure = Failure::from(error);
+                let hint = self.what_there_is(&web).await.or(failure.hint.clone());
+                return Err(Failure { hint, ..failure });
+            }
+            Err(error) => return Err(error.into()),
+        };
+        let mut sum_at = url.clone();
+        sum_at.set_path(&format!("{}.sha256", url.path()));
+        let sha256 = web.sha256_of(&sum_at).await?;
+        let (etag, last_modified_text) = match meta.validator {
+            Some(Validator::Etag(tag)) => (Some(tag), None),
+            Some(Validator::LastModified(text)) => (None, Some(text)),
+            None => (None, None),
+        };
+        Ok(Backup {
+            url: text.to_owned(),
+            bytes: meta.length,
+            etag,
+            last_modified_text,
+            last_modified: meta.last_modified.map(|time| time.as_second()),
+            sha256: sha256.map(|sum| sum.iter().map(|byte| format!("{byte:02x}")).collect()),
+        })
+    }
+
+    /// Which backups there are instead, for the hint; nothing when the server does not say.
+    async fn what_there_is(&self, web: &Web) -> Option<String> {
+        let folder = with_secrets(self.wanted.listed_at.as_deref()?, &self.secrets).ok()?;
+        let page = web.list(&folder).await.ok()?;
+        let listing = backup::parse(&page.body, page.content_type.as_deref(), &page.final_url).ok()?;
+        let dates: Vec<Date> =
+            backup::dumps(&listing, &self.settings.dbname).iter().map(|dump| dump.date).collect();
+        let newest = dates.iter().rev().take(3).map(ToString::to_string).collect::<Vec<_>>();
+        Some(match newest.as_slice() {
+            [] => format!(
+                "the server lists no dump of {} at all: check backup_base_url and dbname",
+                self.settings.dbname
+            ),
+            newest => format!("the newest of {} backups: {}", dates.len(), newest.join(", ")),
+        })
+    }
+
+    fn look_at_tmpdir(&self, backup: Option<&Backup>) -> Result<Option<u64>, Failure> {
+        let Some(backup) = backup else { return Ok(None) };
+        let tmpdir = &self.settings.tmpdir;
+        let free = disk::free_bytes(tmpdir)?;
+        match backup.bytes {
+            Some(needed) if needed > free => {
+                Err(Failure::new(format!("{} has too little room for the dump", tmpdir.display()))
+                    .because(format!("{needed} bytes are needed, {free} are free"))
+                    .hint("make room there, or name another folder with -t or tmpdir"))
+            }
+            _ => Ok(Some(free)),
+        }
+    }
+}
+
+fn look_at_dump(dump: &std::path::Path) -> Result<(), Failure> {
+    if !dump.is_file() {
+        return Err(Failure::new(format!("there is no file {}", dump.display()))
+            .code(6)
+            .hint("name a dump made by pg_dump -Fc"));
+    }
+    disk::open(dump)?;
+    Ok(())
+}
+
+#[async_trait]
+impl Step for Preflight {
+    async fn intend(&self, _: &Context<'_>) -> Result<Intent, Failure> {
+        Ok(Intent::Do(write(&self.wanted)))
+    }
+
+    async fn observe(&self, _: &Context<'_>, _: &Detail) -> Result<Observed, Failure> {
+        Ok(Observed::Absent)
+    }
+
+    async fn act(&self, at: &Context<'_>, _: &Detail) -> Result<Detail, Failure> {
+        Ok(write(&self.look(at).await?))
+    }
+
+    async fn undo(&self, at: &Context<'_>, _: &Detail) -> Result<Detail, Failure> {
+        disk::remove_folder(&self.settings.workspace(at.run()))?;
+        Ok(Detail::new())
+    }
+}

@@ -1,0 +1,65 @@
+//! The only room that touches anything: PostgreSQL, pgbouncer, the far host, the web, disks and programs.
+//!
+//! It knows nothing of runs, steps, plans or reports. What goes wrong here is a [`Trouble`]: what could not be done,
+//! why, what to do about it, and whether trying again may help.
+
+pub mod bouncer;
+pub mod disk;
+pub mod far;
+pub mod machine;
+pub mod postgres;
+pub mod process;
+pub mod web;
+
+use std::fmt;
+
+/// Something in the world that did not do what it was asked to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Trouble {
+    /// What could not be done, and to what.
+    pub message: String,
+    /// Why.
+    pub cause: Option<String>,
+    /// What to do about it.
+    pub hint: Option<String>,
+    /// Whether trying again may help.
+    pub transient: bool,
+}
+
+impl Trouble {
+    /// Permanent trouble.
+    pub fn new(message: impl Into<String>) -> Trouble {
+        Trouble { message: message.into(), cause: None, hint: None, transient: false }
+    }
+
+    /// Adds why.
+    #[must_use]
+    pub fn because(mut self, cause: impl fmt::Display) -> Trouble {
+        let cause = cause.to_string();
+        self.cause = (!cause.trim().is_empty()).then(|| cause.trim().to_owned());
+        self
+    }
+
+    /// Adds what to do about it.
+    #[must_use]
+    pub fn hint(mut self, hint: impl Into<String>) -> Trouble {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    /// Says whether trying again may help.
+    #[must_use]
+    pub fn transient(mut self, transient: bool) -> Trouble {
+        self.transient = transient;
+        self
+    }
+}
+
+impl fmt::Display for Trouble {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)?;
+        self.cause.iter().try_for_each(|cause| write!(f, ": {cause}"))
+    }
+}
+
+impl std::error::Error for Trouble {}

@@ -1,0 +1,307 @@
+//! The only file that starts programs.
+//!
+//! A program runs in a process group of its own, so that ^C on the terminal reaches us alone and all of it can be
+//! ended at once. When we die, the kernel ends it (`PR_SET_PDEATHSIG`, prctl(2), which is bound to the thread that
+//! started it: programs are started from the main thread). Should one survive all the same, it is recognised by pid,
+//! start time and boot id.
+
+use std::ffi::OsString;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal};
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader};
+
+use super::Trouble;
+
+/// A process that a later one can recognise.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Identity {
+    /// Process id, and the id of its group.
+    pub pid: u32,
+    /// Clock ticks after boot at which it started: field 22 of `/proc/<pid>/stat` (proc(5)).
+    pub start_time: u64,
+    /// Which boot of the machine it belongs to.
+    pub boot_id: String,
+}
+
+impl Identity {
+    /// The running process with this id.
+    pub fn of(pid: u32) -> Result<Identity, Trouble> {
+        let failed = |error: io::Error| Trouble::new(format!("cannot look at process {pid}")).because(error);
+        let start_time = start_time(pid).map_err(failed)?;
+        Ok(Identity { pid, start_time, boot_id: boot_id().map_err(failed)? })
+    }
+
+    /// Whether that process is still there.
+    pub fn is_alive(&self) -> bool {
+        let same_boot = boot_id().is_ok_and(|id| id == self.boot_id);
+        same_boot && start_time(self.pid).is_ok_and(|start| start == self.start_time)
+    }
+
+    /// Ends the process and its group when it is still there, and waits until it is gone.
+    pub async fn end(&self) -> Result<bool, Trouble> {
+        if !self.is_alive() {
+            return Ok(false);
+        }
+        for signal in [Signal::TERM, Signal::KILL] {
+            signal_group(self.pid, signal);
+            for _ in 0..50 {
+                if !self.is_alive() {
+                    return Ok(true);
+                }
+                pause(Duration::from_millis(20)).await;
+            }
+        }
+        Err(Trouble::new(format!("process {} of an earlier attempt does not end", self.pid))
+            .hint(format!("end it by hand (kill -9 {}), then continue", self.pid)))
+    }
+}
+
+/// The id of this boot of the machine.
+pub fn boot_id() -> io::Result<String> {
+    Ok(fs::read_to_string("/proc/sys/kernel/random/boot_id")?.trim().to_owned())
+}
+
+/// Field 22; the second field is the program's name in parentheses and may hold anything, so what counts comes after
+/// the last `)`. A zombie has ended.
+fn start_time(pid: u32) -> io::Result<u64> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    let (_, after) = stat.rsplit_once(") ").ok_or(io::ErrorKind::InvalidData)?;
+    let mut fields = after.split(' ');
+    if matches!(fields.next(), Some("Z" | "X")) {
+        return Err(io::ErrorKind::NotFound.into());
+    }
+    fields.nth(18).and_then(|field| field.parse().ok()).ok_or_else(|| io::ErrorKind::InvalidData.into())
+}
+
+#[expect(clippy::disallowed_methods, reason = "waiting for a process that is not our child has no other way")]
+async fn pause(wait: Duration) {
+    tokio::time::sleep(wait).await;
+}
+
+fn signal_group(pid: u32, signal: Signal) {
+    let group = i32::try_from(pid).ok().and_then(Pid::from_raw);
+    // That there is no such group any more is what is wanted.
+    let _gone = group.map(|group| rustix::process::kill_process_group(group, signal));
+}
+
+/// A program to start.
+#[derive(Debug, Clone, Default)]
+pub struct Program {
+    path: PathBuf,
+    arguments: Vec<OsString>,
+    environment: Vec<(OsString, OsString)>,
+    folder: Option<PathBuf>,
+}
+
+impl Program {
+    /// The program at `path`, or of that name on `PATH`.
+    pub fn new(path: impl Into<PathBuf>) -> Program {
+        Program { path: path.into(), ..Program::default() }
+    }
+
+    /// Adds an argument.
+    #[must_use]
+    pub fn arg(mut self, argument: impl Into<OsString>) -> Program {
+        self.arguments.push(argument.into());
+        self
+    }
+
+    /// Adds arguments.
+    #[must_use]
+    pub fn args<T: Into<OsString>>(mut self, arguments: impl IntoIterator<Item = T>) -> Program {
+        self.arguments.extend(arguments.into_iter().map(Into::into));
+        self
+    }
+
+    /// Sets an environment variable.
+    #[must_use]
+    pub fn env(mut self, name: impl Into<OsString>, value: impl Into<OsString>) -> Program {
+        self.environment.push((name.into(), value.into()));
+        self
+    }
+
+    /// Starts it in this folder.
+    #[must_use]
+    pub fn folder(mut self, folder: impl Into<PathBuf>) -> Program {
+        self.folder = Some(folder.into());
+        self
+    }
+
+    /// Its name, without folders.
+    pub fn name(&self) -> String {
+        self.path.file_name().unwrap_or(self.path.as_os_str()).to_string_lossy().into_owned()
+    }
+
+    /// The command line, for people.
+    pub fn line(&self) -> String {
+        let words = [self.path.as_os_str().to_owned()].into_iter().chain(self.arguments.iter().cloned());
+        let quoted = words.map(|word| {
+            let word = word.to_string_lossy().into_owned();
+            let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=@%+,".contains(c);
+            if !word.is_empty() && word.chars().all(plain) {
+                word
+            } else {
+                format!("'{}'", word.replace('\'', r"'\''"))
+            }
+        });
+        quoted.collect::<Vec<_>>().join(" ")
+    }
+
+    /// Starts it, with nothing on its standard input.
+    #[expect(clippy::disallowed_methods, reason = "this is the door to other programs")]
+    pub fn start(&self) -> Result<Running, Trouble> {
+        let mut command = tokio::process::Command::new(&self.path);
+        command
+            .args(&self.arguments)
+            .envs(self.environment.iter().map(|(name, value)| (name, value)))
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .process_group(0);
+        if let Some(folder) = &self.folder {
+            command.current_dir(folder);
+        }
+        end_with_us(&mut command);
+        let failed = |error: &io::Error| {
+            let trouble = Trouble::new(format!("cannot run {}", self.path.display())).because(error);
+            match error.kind() {
+                io::ErrorKind::NotFound => {
+                    trouble.hint(format!("install it, or correct the path of {}", self.name()))
+                }
+                _ => trouble,
+            }
+        };
+        let child = command.spawn().map_err(|error| failed(&error))?;
+        let pid = child.id().ok_or_else(|| Trouble::new(format!("{} ended at once", self.name())))?;
+        Ok(Running { child, pid, name: self.name(), ended: false })
+    }
+
+    /// Runs it to its end; what it says is kept up to [`KEPT`] bytes each from standard output and error.
+    pub async fn run(&self) -> Result<Ended, Trouble> {
+        self.start()?.finish(|_| ()).await
+    }
+}
+
+/// The kernel sends SIGKILL to the program when the thread that started it ends, however that comes.
+fn end_with_us(command: &mut tokio::process::Command) {
+    let parent = rustix::process::getpid();
+    let in_child = move || {
+        rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
+        // We may have died before the call above: then our parent is not our starter any more.
+        if rustix::process::getppid() != Some(parent) {
+            return Err(io::ErrorKind::BrokenPipe.into());
+        }
+        Ok(())
+    };
+    // SAFETY: the closure runs between fork and exec and makes two system calls, prctl(2) and getppid(2), without
+    // allocating or taking locks.
+    #[expect(unsafe_code, reason = "std offers no safe way to set a death signal")]
+    unsafe {
+        command.pre_exec(in_child);
+    }
+}
+
+/// How much of what a program says is kept, in bytes: its last.
+pub const KEPT: usize = 4 << 20;
+
+/// A program at work. Dropping it ends it and its group.
+#[derive(Debug)]
+pub struct Running {
+    child: tokio::process::Child,
+    pid: u32,
+    name: String,
+    ended: bool,
+}
+
+/// A program that ended.
+#[derive(Debug, Clone)]
+pub struct Ended {
+    /// How.
+    pub status: ExitStatus,
+    /// The last it said on standard output.
+    pub stdout: Vec<u8>,
+    /// The last it said on standard error.
+    pub stderr: Vec<u8>,
+}
+
+impl Ended {
+    /// Standard error as text.
+    pub fn errors(&self) -> String {
+        String::from_utf8_lossy(&self.stderr).into_owned()
+    }
+
+    /// How it ended, in words.
+    pub fn ending(&self) -> String {
+        self.status.to_string()
+    }
+}
+
+impl Running {
+    /// What a later process recognises it by.
+    pub fn identity(&self) -> Result<Identity, Trouble> {
+        Identity::of(self.pid)
+    }
+
+    /// Waits for its end; `line` hears each line of its standard error as it comes.
+    pub async fn finish(mut self, mut line: impl FnMut(&str)) -> Result<Ended, Trouble> {
+        let (stdout, stderr) = (self.child.stdout.take(), self.child.stderr.take());
+        let out = async {
+            let mut kept = Vec::new();
+            if let Some(mut stdout) = stdout {
+                let mut buffer = vec![0; 16 << 10];
+                loop {
+                    let read = stdout.read(&mut buffer).await?;
+                    if read == 0 {
+                        break;
+                    }
+                    keep(&mut kept, buffer.get(..read).unwrap_or_default());
+                }
+            }
+            Ok::<_, io::Error>(kept)
+        };
+        let errors = async {
+            let mut kept = Vec::new();
+            if let Some(stderr) = stderr {
+                let mut reader = BufReader::new(stderr);
+                let mut bytes = Vec::new();
+                while (&mut reader).take(KEPT as u64).read_until(b'\n', &mut bytes).await? > 0 {
+                    line(String::from_utf8_lossy(&bytes).trim_end());
+                    keep(&mut kept, &bytes);
+                    bytes.clear();
+                }
+            }
+            Ok::<_, io::Error>(kept)
+        };
+        let both = tokio::try_join!(out, errors);
+        let status = self.child.wait().await;
+        self.ended = true;
+        let failed = |error| Trouble::new(format!("cannot hear from {}", self.name)).because(error);
+        let (stdout, stderr) = both.map_err(failed)?;
+        Ok(Ended { status: status.map_err(failed)?, stdout, stderr })
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if !self.ended {
+            signal_group(self.pid, Signal::KILL);
+        }
+    }
+}
+
+fn keep(kept: &mut Vec<u8>, more: &[u8]) {
+    kept.extend_from_slice(more);
+    if kept.len() > 2 * KEPT {
+        kept.drain(..kept.len() - KEPT);
+    }
+}
+
+/// Whether there is a program at `path` that we may run.
+pub fn is_program(path: &Path) -> bool {
+    rustix::fs::access(path, rustix::fs::Access::EXEC_OK).is_ok() && path.is_file()
+}
