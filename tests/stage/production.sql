@@ -1,0 +1,382 @@
+-- A shop's production database: every kind of object that PostgreSQL 15 knows and that a dump carries.
+-- Rows depend on their number and nothing else, so the same :scale always makes the same data.
+--   psql -v ON_ERROR_STOP=1 -v scale=1 -f production.sql <an empty database>
+-- :scale 1 makes about 15,000 rows, 40 makes about 560,000.
+SET client_min_messages = warning;
+SET TimeZone = 'UTC';
+
+-- A number from 0 to below n, for row i; the salt makes different columns independent.
+CREATE FUNCTION pg_temp.pick(i bigint, salt bigint, n bigint) RETURNS bigint
+    LANGUAGE sql IMMUTABLE AS $$ SELECT abs(hashint8extended(i, salt) % n) $$;
+CREATE FUNCTION pg_temp.choose(i bigint, salt bigint, VARIADIC choices text[]) RETURNS text
+    LANGUAGE sql IMMUTABLE AS $$ SELECT choices[1 + pg_temp.pick(i, salt, cardinality(choices))] $$;
+
+CREATE SCHEMA ext;
+GRANT USAGE ON SCHEMA ext TO PUBLIC;
+CREATE EXTENSION hstore WITH SCHEMA ext;
+CREATE EXTENSION pg_trgm WITH SCHEMA ext;
+CREATE EXTENSION citext WITH SCHEMA ext;
+CREATE EXTENSION pgcrypto WITH SCHEMA ext;
+CREATE EXTENSION postgres_fdw WITH SCHEMA ext;
+GRANT USAGE ON FOREIGN DATA WRAPPER postgres_fdw TO shop_owner;
+
+CREATE SCHEMA sales AUTHORIZATION shop_owner;
+CREATE SCHEMA audit AUTHORIZATION auditor;
+CREATE SCHEMA londiste AUTHORIZATION replicator;
+CREATE SCHEMA warehouse AUTHORIZATION shop_owner;
+CREATE SCHEMA "Odd Schema" AUTHORIZATION shop_owner;
+CREATE SCHEMA empty_schema AUTHORIZATION shop_owner;
+GRANT USAGE, CREATE ON SCHEMA audit, londiste TO shop_owner;
+GRANT USAGE ON SCHEMA sales, warehouse, "Odd Schema" TO shop_app, shop_reader, "Reporting Team";
+COMMENT ON SCHEMA londiste IS 'Replication. Not wanted on staging.';
+
+-- Replication: a queue, and the trigger functions that tables of other schemas use.
+CREATE TABLE londiste.queue (
+    queue_id serial PRIMARY KEY,
+    queue_name text NOT NULL UNIQUE,
+    created timestamptz NOT NULL
+);
+CREATE TABLE londiste.event (
+    event_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    queue_id integer NOT NULL REFERENCES londiste.queue,
+    event_type text NOT NULL,
+    event_data text
+);
+CREATE FUNCTION londiste.note_change() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$
+BEGIN
+    INSERT INTO londiste.event (queue_id, event_type, event_data)
+    VALUES (1, TG_TABLE_SCHEMA || '.' || TG_TABLE_NAME || ':' || TG_OP, to_jsonb(coalesce(NEW, OLD))::text);
+    RETURN NULL;
+END $$;
+CREATE FUNCTION londiste.refuse_change() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    RAISE EXCEPTION '%.% is a copy, change it where it comes from', TG_TABLE_SCHEMA, TG_TABLE_NAME;
+END $$;
+ALTER TABLE londiste.queue OWNER TO replicator;
+ALTER TABLE londiste.event OWNER TO replicator;
+ALTER FUNCTION londiste.note_change() OWNER TO replicator;
+GRANT ALL ON londiste.queue, londiste.event TO shop_owner;
+GRANT ALL ON ALL SEQUENCES IN SCHEMA londiste TO shop_owner;
+INSERT INTO londiste.queue (queue_name, created)
+SELECT name, '2019-01-02 03:04:05Z' FROM unnest(ARRAY['default', 'shop', 'reports']) AS name;
+INSERT INTO londiste.event (queue_id, event_type, event_data)
+SELECT 1 + i % 3, 'I', format('{"id":%s}', i) FROM generate_series(1, 2000 * :scale) AS i;
+
+SET ROLE shop_owner;
+
+-- Types, and functions in which they meet.
+CREATE TYPE public.order_state AS ENUM ('cart', 'paid', 'on its way', 'it''s there', 'returned');
+CREATE TYPE public.address AS (street text, city text, zip text);
+CREATE TYPE public.price_range AS RANGE (subtype = numeric);
+CREATE DOMAIN public.email AS ext.citext CHECK (VALUE OPERATOR(ext.~) '^[^@ ]+@[^@ ]+$'::ext.citext);
+CREATE DOMAIN public.positive AS integer NOT NULL CHECK (VALUE > 0);
+COMMENT ON TYPE public.order_state IS 'Order of the values is order of the day.';
+CREATE COLLATION public.german (provider = icu, locale = 'de-u-co-phonebk');
+CREATE FUNCTION public.total(quantity integer, price numeric) RETURNS numeric
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE AS 'SELECT round(quantity * price, 2)';
+CREATE FUNCTION public.touch() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    NEW.changed := '2026-11-21 00:00:00Z';
+    RETURN NEW;
+END $$;
+CREATE PROCEDURE public.nothing() LANGUAGE sql AS '';
+CREATE FUNCTION public.longer(text, text) RETURNS text LANGUAGE sql IMMUTABLE
+    AS 'SELECT CASE WHEN length($1) >= length($2) THEN $1 ELSE $2 END';
+CREATE AGGREGATE public.longest(text) (SFUNC = public.longer, STYPE = text, INITCOND = '');
+CREATE OPERATOR public.<+> (LEFTARG = text, RIGHTARG = text, FUNCTION = public.longer);
+CREATE TEXT SEARCH CONFIGURATION public.shop_words (COPY = pg_catalog.english);
+
+-- Customers, whom masking is for.
+CREATE TABLE public.country (
+    code character(2) PRIMARY KEY,
+    name text COLLATE public.german NOT NULL
+);
+INSERT INTO public.country
+VALUES ('DE', 'Deutschland'), ('FR', 'France'), ('AT', 'Österreich'), ('GR', 'Ελλάδα'), ('JP', '日本');
+
+CREATE TABLE public.customer (
+    id bigint GENERATED BY DEFAULT AS IDENTITY (START WITH 1000 INCREMENT BY 1) PRIMARY KEY,
+    name text NOT NULL,
+    email public.email NOT NULL UNIQUE,
+    country character(2) REFERENCES public.country ON UPDATE CASCADE,
+    home public.address,
+    preferences ext.hstore,
+    referred_by bigint REFERENCES public.customer DEFERRABLE INITIALLY DEFERRED,
+    secret text,
+    registered timestamptz NOT NULL,
+    changed timestamptz
+) WITH (fillfactor = 90);
+COMMENT ON TABLE public.customer IS 'People. Masked on staging.';
+COMMENT ON COLUMN public.customer.email IS E'where we write to;\nunique';
+INSERT INTO public.customer (id, name, email, country, home, preferences, referred_by, secret, registered)
+SELECT i, first || ' ' || last,
+       lower(first) || '.' || translate(lower(last), ' ''üé', '--ue') || i || '@' || host,
+       CASE WHEN i % 11 > 0 THEN pg_temp.choose(i, 3, 'DE', 'FR', 'AT', 'GR', 'JP') END,
+       CASE WHEN i % 3 > 0 THEN ROW(pg_temp.pick(i, 4, 200) || ', Main "Street"', 'Town, Old', lpad(i::text, 5, '0'))::public.address END,
+       ext.hstore(ARRAY['news', 'colour'], ARRAY[(i % 2 = 0)::text, pg_temp.choose(i, 5, 'red', 'blue', NULL)]),
+       CASE WHEN i % 7 = 0 THEN i / 7 END,
+       encode(sha256(('salt' || i)::bytea), 'hex'),
+       timestamptz '2020-01-01Z' + pg_temp.pick(i, 6, 180000000) * interval '1 second'
+  FROM (SELECT i,
+               pg_temp.choose(i, 1, 'Anna', 'Ben', 'Chloe', 'Dimitri', 'Eve', 'Farid', 'Gina') AS first,
+               pg_temp.choose(i, 2, 'Miller', 'O''Brien', 'Müller', 'Dupré', 'van Dam', 'Sato') AS last,
+               pg_temp.choose(i, 7, 'example.com', 'mail.example.org', 'post.example.net') AS host
+          FROM generate_series(1, 500 * :scale) AS i) AS people;
+SELECT setval('public.customer_id_seq', 1000 + 500 * :scale) \g /dev/null
+CREATE INDEX customer_name_trgm ON public.customer USING gin (name ext.gin_trgm_ops);
+CREATE INDEX customer_lower ON public.customer (lower(name) text_pattern_ops) INCLUDE (country);
+CREATE INDEX customer_preferences ON public.customer USING gin (preferences);
+CREATE INDEX customer_secret ON public.customer USING hash (secret) WHERE secret IS NOT NULL;
+CREATE STATISTICS public.customer_country_zip (ndistinct, dependencies) ON country, registered FROM public.customer;
+ALTER TABLE public.customer ALTER COLUMN name SET STATISTICS 200;
+ALTER TABLE public.customer CLUSTER ON customer_pkey;
+-- Rows that break it were there first.
+ALTER TABLE public.customer ADD CONSTRAINT has_home CHECK (home IS NOT NULL) NOT VALID;
+ALTER TABLE public.customer ENABLE ROW LEVEL SECURITY;
+CREATE POLICY own_country ON public.customer FOR SELECT TO shop_app USING (country = 'DE');
+CREATE POLICY readers ON public.customer AS RESTRICTIVE TO shop_reader USING (true) WITH CHECK (false);
+CREATE TRIGGER customer_touch BEFORE UPDATE ON public.customer FOR EACH ROW EXECUTE FUNCTION public.touch();
+CREATE TRIGGER customer_replicate AFTER INSERT OR UPDATE OR DELETE ON public.customer
+    FOR EACH ROW EXECUTE FUNCTION londiste.note_change();
+COMMENT ON TRIGGER customer_replicate ON public.customer IS 'feeds the queue';
+
+-- Employees and departments, which need each other.
+CREATE TABLE public.department (id integer PRIMARY KEY, name text NOT NULL, head integer);
+CREATE TABLE public.employee (
+    id serial PRIMARY KEY,
+    name text NOT NULL,
+    department integer NOT NULL REFERENCES public.department
+);
+INSERT INTO public.department SELECT i, 'Department ' || i, 10 * i FROM generate_series(1, 5) AS i;
+INSERT INTO public.employee (name, department) SELECT 'Employee ' || i, 1 + i % 5 FROM generate_series(1, 60) AS i;
+ALTER TABLE public.department ADD FOREIGN KEY (head) REFERENCES public.employee;
+
+-- The warehouse: ranges, exclusion, geometry, arrays, trees.
+CREATE SEQUENCE warehouse.article_number START WITH 100000 INCREMENT BY 10 CACHE 5 CYCLE MAXVALUE 9999990;
+CREATE TABLE warehouse.product (
+    id integer PRIMARY KEY,
+    number bigint NOT NULL DEFAULT nextval('warehouse.article_number') UNIQUE,
+    name text NOT NULL,
+    tags text[],
+    price numeric(10, 2) NOT NULL CHECK (price >= 0),
+    usual_prices public.price_range,
+    details jsonb,
+    picture bytea,
+    words tsvector GENERATED ALWAYS AS (to_tsvector('pg_catalog.english', name)) STORED
+);
+INSERT INTO warehouse.product (id, name, tags, price, usual_prices, details, picture)
+SELECT i, pg_temp.choose(i, 21, 'Chair', 'Table', 'Lamp', 'Shelf') || ' No. ' || i,
+       ARRAY[pg_temp.choose(i, 22, 'new', 'a,b', '"quoted"', NULL), 'x'],
+       pg_temp.pick(i, 23, 100000) / 100.0,
+       public.price_range(i, i + 10, '[)'),
+       jsonb_build_object('weight', pg_temp.pick(i, 24, 900), 'sizes', ARRAY[i, i + 1], 'note', 'tab	quote" back\\slash'),
+       CASE WHEN i % 10 = 0 THEN decode(repeat(md5(i::text), 20), 'hex') END
+  FROM generate_series(1, 300 * :scale) AS i;
+CREATE INDEX product_words ON warehouse.product USING gin (words);
+CREATE INDEX product_details ON warehouse.product USING gin (details jsonb_path_ops);
+ALTER TABLE warehouse.product ALTER COLUMN picture SET STORAGE EXTERNAL;
+CREATE TABLE warehouse.shelf (
+    id integer GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    place point,
+    reserved tstzrange,
+    product integer REFERENCES warehouse.product,
+    EXCLUDE USING gist (reserved WITH &&) WHERE (reserved IS NOT NULL)
+);
+INSERT INTO warehouse.shelf (place, reserved, product)
+SELECT point(i, -i), tstzrange(timestamptz '2026-01-01Z' + i * interval '1 hour', timestamptz '2026-01-01Z' + (i + 1) * interval '1 hour'),
+       1 + pg_temp.pick(i, 25, 300 * :scale)
+  FROM generate_series(1, 100) AS i;
+CREATE TABLE warehouse.measurement (at timestamptz NOT NULL, value double precision);
+CREATE TABLE warehouse.measurement_2026 (CHECK (at >= '2026-01-01Z'), note text) INHERITS (warehouse.measurement);
+INSERT INTO warehouse.measurement VALUES ('infinity', 'NaN'), ('-infinity', '-Infinity'), ('0044-03-15 12:00:00Z BC', -0.0);
+INSERT INTO warehouse.measurement_2026
+SELECT timestamptz '2026-01-01Z' + i * interval '7 minutes', pg_temp.pick(i, 26, 1000000) / 7.0, NULL
+  FROM generate_series(1, 500 * :scale) AS i;
+CREATE INDEX measurement_2026_at ON warehouse.measurement_2026 USING brin (at);
+CREATE UNLOGGED TABLE warehouse.scratchpad (id integer PRIMARY KEY, line text);
+INSERT INTO warehouse.scratchpad SELECT i, 'line ' || i FROM generate_series(1, 50) AS i;
+CREATE TABLE warehouse.depot OF public.address (PRIMARY KEY (city));
+INSERT INTO warehouse.depot VALUES ('Dock Road 1', 'Hamburg', '20095');
+
+-- Sales: partitions of two levels, foreign keys to them and across schemas.
+CREATE TABLE sales.orders (
+    id bigint NOT NULL,
+    ordered date NOT NULL,
+    customer bigint NOT NULL REFERENCES public.customer,
+    state public.order_state NOT NULL DEFAULT 'cart',
+    channel text NOT NULL,
+    remark text,
+    PRIMARY KEY (id, ordered, channel)
+) PARTITION BY RANGE (ordered);
+CREATE TABLE sales.orders_2024 PARTITION OF sales.orders FOR VALUES FROM ('2024-01-01') TO ('2025-01-01');
+CREATE TABLE sales.orders_2025 PARTITION OF sales.orders FOR VALUES FROM ('2025-01-01') TO ('2026-01-01')
+    PARTITION BY LIST (channel);
+CREATE TABLE sales.orders_2025_web PARTITION OF sales.orders_2025 FOR VALUES IN ('web', 'app');
+CREATE TABLE sales.orders_2025_rest PARTITION OF sales.orders_2025 DEFAULT;
+CREATE TABLE sales.orders_other PARTITION OF sales.orders DEFAULT;
+INSERT INTO sales.orders
+SELECT i, date '2024-01-01' + pg_temp.pick(i, 31, 1040)::integer, 1 + pg_temp.pick(i, 32, 500 * :scale),
+       pg_temp.choose(i, 33, 'cart', 'paid', 'on its way', 'it''s there', 'returned')::public.order_state,
+       pg_temp.choose(i, 34, 'web', 'app', 'phone', 'shop'),
+       CASE WHEN i % 5 = 0 THEN repeat('please hurry ', 1 + (i % 9)::integer) END
+  FROM generate_series(1, 2000 * :scale) AS i;
+CREATE INDEX orders_customer ON sales.orders (customer, ordered DESC NULLS LAST);
+CREATE TABLE sales.order_item (
+    order_id bigint NOT NULL,
+    ordered date NOT NULL,
+    channel text NOT NULL,
+    line public.positive,
+    product integer NOT NULL,
+    quantity integer NOT NULL,
+    price numeric(10, 2) NOT NULL,
+    total numeric GENERATED ALWAYS AS (public.total(quantity, price)) STORED,
+    PRIMARY KEY (order_id, line)
+);
+INSERT INTO sales.order_item
+SELECT id, ordered, channel, line, 1 + pg_temp.pick(id * 10 + line, 35, 300 * :scale),
+       1 + pg_temp.pick(id * 10 + line, 36, 9), pg_temp.pick(id * 10 + line, 37, 10000) / 100.0
+  FROM sales.orders, generate_series(1, 1 + pg_temp.pick(id, 38, 4)) AS line;
+CREATE INDEX order_item_product ON sales.order_item (product);
+-- After the rows: one join instead of a look-up for each.
+ALTER TABLE sales.order_item
+    ADD CONSTRAINT of_a_product FOREIGN KEY (product) REFERENCES warehouse.product,
+    ADD CONSTRAINT of_an_order FOREIGN KEY (order_id, ordered, channel) REFERENCES sales.orders ON DELETE CASCADE;
+CREATE TABLE sales.invoice (
+    number text PRIMARY KEY CHECK (number LIKE 'R%'),
+    order_id bigint NOT NULL,
+    ordered date NOT NULL,
+    channel text NOT NULL,
+    addressed_to public.email
+);
+INSERT INTO sales.invoice
+SELECT format('R%s', o.id), o.id, o.ordered, o.channel, c.email
+  FROM sales.orders AS o JOIN public.customer AS c ON c.id = o.customer
+ WHERE o.id % 3 = 0;
+ALTER TABLE sales.invoice ADD FOREIGN KEY (order_id, ordered, channel) REFERENCES sales.orders;
+-- Switched off after its rows came, and one that fires even while others do not.
+CREATE TRIGGER invoice_is_a_copy BEFORE INSERT OR UPDATE ON sales.invoice
+    FOR EACH ROW EXECUTE FUNCTION londiste.refuse_change();
+ALTER TABLE sales.invoice DISABLE TRIGGER invoice_is_a_copy;
+CREATE TRIGGER orders_replicate AFTER INSERT ON sales.orders FOR EACH ROW EXECUTE FUNCTION londiste.note_change();
+CREATE CONSTRAINT TRIGGER item_replicate AFTER UPDATE ON sales.order_item DEFERRABLE INITIALLY DEFERRED
+    FOR EACH ROW WHEN (OLD.quantity IS DISTINCT FROM NEW.quantity) EXECUTE FUNCTION londiste.note_change();
+ALTER TABLE sales.order_item ENABLE ALWAYS TRIGGER item_replicate;
+
+-- Views, views on views, one that needs a primary key, materialized views on both.
+CREATE VIEW sales.order_total AS
+SELECT o.id, o.ordered, o.customer, o.state, sum(i.total) AS total, count(*) AS lines
+  FROM sales.orders AS o JOIN sales.order_item AS i ON i.order_id = o.id
+ GROUP BY o.id, o.ordered, o.customer, o.state;
+CREATE VIEW sales.customer_total AS
+SELECT customer, sum(total) AS total FROM sales.order_total GROUP BY customer;
+CREATE VIEW public.customer_card WITH (security_barrier) AS
+SELECT c.*, t.total FROM public.customer AS c LEFT JOIN sales.customer_total AS t ON t.customer = c.id;
+CREATE VIEW warehouse.product_sales AS
+SELECT p.*, count(i.line) AS times_sold
+  FROM warehouse.product AS p LEFT JOIN sales.order_item AS i ON i.product = p.id
+ GROUP BY p.id;
+CREATE MATERIALIZED VIEW sales.monthly AS
+SELECT date_trunc('month', ordered::timestamp)::date AS month, state, sum(total) AS total
+  FROM sales.order_total GROUP BY 1, 2;
+CREATE UNIQUE INDEX monthly_key ON sales.monthly (month, state);
+CREATE MATERIALIZED VIEW sales.yearly AS
+SELECT extract(year FROM month)::integer AS year, sum(total) AS total FROM sales.monthly GROUP BY 1;
+CREATE MATERIALIZED VIEW warehouse.best_sellers AS
+SELECT id, name, times_sold FROM warehouse.product_sales ORDER BY times_sold DESC, id LIMIT 20;
+CREATE MATERIALIZED VIEW sales.not_yet AS SELECT 1 AS nothing WITH NO DATA;
+CREATE RECURSIVE VIEW public.referral (id, chain) AS
+SELECT id, ARRAY[id] FROM public.customer WHERE referred_by IS NULL
+UNION ALL
+SELECT c.id, r.chain || c.id FROM public.customer AS c JOIN referral AS r ON c.referred_by = r.id;
+CREATE RULE item_via_view AS ON INSERT TO warehouse.product_sales DO INSTEAD
+    INSERT INTO warehouse.product (id, name, price) VALUES (NEW.id, NEW.name, NEW.price);
+CREATE RULE keep_countries AS ON DELETE TO public.country DO INSTEAD NOTHING;
+
+-- Audit: partitions of three levels.
+CREATE TABLE audit.log (
+    id bigint NOT NULL,
+    at timestamptz NOT NULL,
+    who text,
+    kind "char",
+    what jsonb
+) PARTITION BY RANGE (at);
+CREATE TABLE audit.log_2025 PARTITION OF audit.log FOR VALUES FROM ('2025-01-01Z') TO ('2026-01-01Z') PARTITION BY LIST (kind);
+CREATE TABLE audit.log_2025_read PARTITION OF audit.log_2025 FOR VALUES IN ('r');
+CREATE TABLE audit.log_2025_write PARTITION OF audit.log_2025 FOR VALUES IN ('w') PARTITION BY HASH (id);
+CREATE TABLE audit.log_2025_write_0 PARTITION OF audit.log_2025_write FOR VALUES WITH (MODULUS 2, REMAINDER 0);
+CREATE TABLE audit.log_2025_write_1 PARTITION OF audit.log_2025_write FOR VALUES WITH (MODULUS 2, REMAINDER 1);
+CREATE TABLE audit.log_rest PARTITION OF audit.log DEFAULT;
+INSERT INTO audit.log
+SELECT i, timestamptz '2025-03-01Z' + pg_temp.pick(i, 41, 40000000) * interval '1 second',
+       pg_temp.choose(i, 42, 'root', 'shop_app', NULL), pg_temp.choose(i, 43, 'r', 'w')::"char",
+       jsonb_build_object('statement', 'SELECT ' || i, 'took', pg_temp.pick(i, 44, 5000))
+  FROM generate_series(1, 1500 * :scale) AS i;
+CREATE INDEX log_at ON audit.log (at);
+ALTER TABLE audit.log REPLICA IDENTITY FULL;
+
+-- Names and texts as nobody wants them.
+CREATE TABLE "Odd Schema"."Weird.Table ""quoted""" (
+    "id with space" integer PRIMARY KEY,
+    "select" text,
+    "größe" numeric,
+    "back\slash" text,
+    "tab	here" text DEFAULT E'a\tb'
+);
+INSERT INTO "Odd Schema"."Weird.Table ""quoted""" VALUES (1, 'FROM', 1.10, '\', 'x'), (2, NULL, 'NaN', '', NULL);
+CREATE TABLE "Odd Schema"."straße; DROP TABLE x --" ("%(name)s" integer, "日本" integer REFERENCES "Odd Schema"."Weird.Table ""quoted""");
+INSERT INTO "Odd Schema"."straße; DROP TABLE x --" VALUES (7, 1), (8, 2), (9, NULL);
+CREATE TABLE "Odd Schema"."it's" AS SELECT 1 AS "$1";
+CREATE FUNCTION "Odd Schema"."Do It"("Wert" integer DEFAULT 7) RETURNS integer LANGUAGE sql AS 'SELECT "Wert" + 1';
+CREATE VIEW "Odd Schema"."A View" AS SELECT "größe" AS "Größe" FROM "Odd Schema"."Weird.Table ""quoted""";
+COMMENT ON TABLE "Odd Schema"."it's" IS E'two\nlines; and \\ a backslash -- no comment';
+CREATE TABLE "Odd Schema".no_columns ();
+CREATE TABLE "Odd Schema".no_rows (id integer PRIMARY KEY, payload text);
+CREATE TABLE public.hostile (id integer PRIMARY KEY, body text, bytes bytea, list text[], numbers numeric, span interval);
+INSERT INTO public.hostile (id, body, bytes, list, numbers, span)
+VALUES (1, E'\\.', '\x5c2e0a', '{}', 0, '0'),
+       (2, E'\n\\.\n', '\x00', '{NULL,"NULL",""}', 'NaN', '-1 month +2 days -03:04:05.678'),
+       (3, '\N', NULL, NULL, NULL, NULL),
+       (4, '', '\x', '{"a\\b","c,d","e\"f"}', 1e-20, '178000000 years'),
+       (5, E'tab\there, return\rthere, feed\fvertical\vbell\b', '\xff', E'{"x\ty"}', 1e100, NULL),
+       (6, 'ünï©ödé 日本語 🐘 ‮right to left‬', NULL, '[2:3]={a,b}', -0.0, NULL),
+       (7, E'COPY public.hostile FROM stdin;\n1\t2\n\\.\n\n--\nDROP TABLE public.hostile;', NULL, NULL, 1, NULL),
+       (8, repeat('0123456789', 20000), NULL, NULL, 1, NULL),
+       (9, (SELECT string_agg(md5(i::text), E'\n') FROM generate_series(1, 5000) AS i), NULL, NULL, 1, NULL),
+       (10, '%(dbname)s $HOME `id` $(id) "quoted" ''quoted'' <b>&amp;</b>', NULL, NULL, 1, NULL);
+CREATE TABLE public.note (id serial PRIMARY KEY, body text);
+INSERT INTO public.note (body)
+SELECT CASE i % 5 WHEN 0 THEN NULL WHEN 1 THEN E'a\tb\\c' || i WHEN 2 THEN '' ELSE repeat(md5(i::text), 1 + i % 4) END
+  FROM generate_series(1, 1500 * :scale) AS i;
+
+-- Scans of documents, as large objects.
+CREATE TABLE public.document (id integer PRIMARY KEY, scan oid NOT NULL);
+INSERT INTO public.document
+SELECT i, lo_from_bytea(700000 + i, decode(repeat(md5(i::text), 40 * i), 'hex')) FROM generate_series(1, 12) AS i;
+GRANT SELECT ON LARGE OBJECT 700001 TO shop_reader;
+COMMENT ON LARGE OBJECT 700002 IS 'an empty page';
+
+-- Another server.
+CREATE SERVER elsewhere FOREIGN DATA WRAPPER postgres_fdw OPTIONS (host '127.0.0.1', dbname 'elsewhere', port '1');
+CREATE USER MAPPING FOR shop_owner SERVER elsewhere OPTIONS (user 'reader', password 'secret');
+CREATE FOREIGN TABLE sales.rates (currency text, rate numeric) SERVER elsewhere OPTIONS (table_name 'rates');
+
+-- Privileges.
+GRANT SELECT, INSERT, UPDATE ON ALL TABLES IN SCHEMA public, sales TO shop_app;
+GRANT USAGE ON ALL SEQUENCES IN SCHEMA public, warehouse TO shop_app;
+GRANT SELECT ON ALL TABLES IN SCHEMA sales, warehouse, "Odd Schema" TO shop_reader, "Reporting Team";
+GRANT SELECT (id, name), UPDATE (name) ON public.customer TO "Reporting Team" WITH GRANT OPTION;
+REVOKE ALL ON FUNCTION public.total(integer, numeric) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION public.total(integer, numeric) TO shop_app, shop_reader;
+GRANT USAGE ON TYPE public.order_state TO shop_app;
+ALTER DEFAULT PRIVILEGES IN SCHEMA sales GRANT SELECT ON TABLES TO shop_reader;
+ALTER DEFAULT PRIVILEGES REVOKE EXECUTE ON FUNCTIONS FROM PUBLIC;
+RESET ROLE;
+ALTER TABLE audit.log OWNER TO auditor;
+ALTER TABLE audit.log_rest OWNER TO auditor;
+GRANT SELECT ON audit.log TO "Reporting Team";
+
+CREATE PUBLICATION shop_tables FOR TABLE public.customer (id, name, email), sales.invoice WHERE (channel = 'web') WITH (publish = 'insert, update');
+CREATE PUBLICATION warehouse_all FOR TABLES IN SCHEMA warehouse;
+ALTER PUBLICATION shop_tables OWNER TO shop_owner;
+
+ANALYZE;
