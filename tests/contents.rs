@@ -9,23 +9,16 @@
     reason = "what a test calls fails as the test itself does, by panicking"
 )]
 
-use std::collections::{BTreeMap, BTreeSet};
+mod cluster;
+
+use std::collections::{BTreeSet, HashMap};
 use std::fs;
 use std::io::Cursor;
-use std::os::unix::fs::chown;
-use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, Weak};
 
-use pg_staging::contents::{
-    self, Contents, ContentsError, Entry, Found, ObjectType, Reason, Rules, Warning, filter,
-};
+use pg_staging::contents::{self, Contents, ContentsError, Found, Reason, Rules, Warning, filter};
 use regex::Regex;
-use tempfile::TempDir;
 
-const BIN: &str = "/usr/lib/postgresql/15/bin";
+use self::cluster::{Cluster, read};
 
 const SCHEMAS: [&str; 13] = [
     "shop",
@@ -43,366 +36,21 @@ const SCHEMAS: [&str; 13] = [
     "public",
 ];
 
-// ---------------------------------------------------------------------------------------------------------------
-// The stage
-
-/// A private PostgreSQL on a unix socket, with the database `production` and its dump. Stopped when the last test
-/// that uses it is done.
-struct Cluster {
-    folder: TempDir,
-    user: Option<(u32, u32)>,
-    names: AtomicUsize,
-}
-
-impl Cluster {
-    /// The one cluster of all tests that run at this time.
-    fn shared() -> Arc<Self> {
-        static SHARED: Mutex<Weak<Cluster>> = Mutex::new(Weak::new());
-        let mut shared = SHARED.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        shared.upgrade().unwrap_or_else(|| {
-            let cluster = Arc::new(Self::start());
-            *shared = Arc::downgrade(&cluster);
-            cluster
-        })
-    }
-
-    fn start() -> Self {
-        let folder = tempfile::Builder::new().prefix("contents").tempdir().unwrap();
-        let user = unprivileged_user();
-        if let Some((uid, gid)) = user {
-            chown(folder.path(), Some(uid), Some(gid)).unwrap();
-        }
-        let cluster = Self {
-            folder,
-            user,
-            names: AtomicUsize::new(0),
-        };
-        let data = cluster.path("data");
-        cluster.run(
-            "initdb",
-            &[
-                "-U",
-                "postgres",
-                "-A",
-                "trust",
-                "-E",
-                "UTF8",
-                "--locale=C",
-                "--no-sync",
-                "-D",
-                &data,
-            ],
-        );
-        let options = format!(
-            "-c listen_addresses='' -c unix_socket_directories='{}' -c fsync=off -c wal_level=logical \
-             -c allow_in_place_tablespaces=on",
-            cluster.folder.path().display()
-        );
-        cluster.run(
-            "pg_ctl",
-            &[
-                "-D",
-                &data,
-                "-l",
-                &cluster.path("log"),
-                "-o",
-                &options,
-                "-w",
-                "-s",
-                "start",
-            ],
-        );
-        cluster.sql(
-            "postgres",
-            "CREATE ROLE contents_owner; CREATE ROLE contents_reader; CREATE ROLE \"Odd \"\"Role\";",
-        );
-        cluster.sql("postgres", "CREATE TABLESPACE contents_space LOCATION ''");
-        cluster.sql("postgres", "CREATE DATABASE production TEMPLATE template0");
-        cluster.sql("production", include_str!("contents/production.sql"));
-        cluster.dump("production", &[]);
-        cluster
-    }
-
-    fn path(&self, name: &str) -> String {
-        self.folder.path().join(name).display().to_string()
-    }
-
-    fn command(&self, program: &str) -> Command {
-        let mut command = Command::new(Path::new(BIN).join(program));
-        command
-            .env("PGHOST", self.folder.path())
-            .env("PGUSER", "postgres")
-            .env("PGCLIENTENCODING", "UTF8");
-        command.env("LC_ALL", "C.UTF-8").current_dir(self.folder.path());
-        if let Some((uid, gid)) = self.user {
-            command.uid(uid).gid(gid);
-        }
-        command
-    }
-
-    fn run(&self, program: &str, arguments: &[&str]) -> Output {
-        let output = self.command(program).args(arguments).output().unwrap();
-        assert!(
-            output.status.success(),
-            "{program} {arguments:?}: {}",
-            String::from_utf8_lossy(&output.stderr)
-        );
-        output
-    }
-
-    /// Runs SQL in a database and gives the rows, columns separated by `|`.
-    fn sql(&self, database: &str, sql: &str) -> Vec<String> {
-        let file = self.fresh("sql");
-        fs::write(&file, sql).unwrap();
-        let file = file.display().to_string();
-        let output = self.run(
-            "psql",
-            &[
-                "-X",
-                "-q",
-                "-A",
-                "-t",
-                "-v",
-                "ON_ERROR_STOP=1",
-                "-d",
-                database,
-                "-f",
-                &file,
-            ],
-        );
-        String::from_utf8(output.stdout)
-            .unwrap()
-            .lines()
-            .map(str::to_owned)
-            .collect()
-    }
-
-    /// A path that nothing else uses.
-    fn fresh(&self, suffix: &str) -> PathBuf {
-        let number = self.names.fetch_add(1, Ordering::Relaxed);
-        self.folder.path().join(format!("{number}.{suffix}"))
-    }
-
-    fn dump(&self, database: &str, options: &[&str]) -> PathBuf {
-        let file = if options.is_empty() && database == "production" {
-            self.folder.path().join("production.dump")
-        } else {
-            self.fresh("dump")
-        };
-        let path = file.display().to_string();
-        self.run(
-            "pg_dump",
-            &[&["-Fc", "-d", database, "-f", &path], options].concat(),
-        );
-        file
-    }
-
-    fn production(&self) -> PathBuf {
-        self.folder.path().join("production.dump")
-    }
-
-    fn create(&self) -> String {
-        let name = format!("copy{}", self.names.fetch_add(1, Ordering::Relaxed));
-        self.sql("postgres", &format!("CREATE DATABASE {name} TEMPLATE template0"));
-        name
-    }
-
-    /// Restores what the rules keep of a dump into a new database, which must go without an error or a warning.
-    fn restore(&self, dump: &Path, contents: &Contents, rules: &Rules, options: &[&str]) -> Restored<'_> {
-        let selection = filter(contents, rules);
-        let list = self.fresh("list");
-        fs::write(&list, selection.list(contents)).unwrap();
-        let database = self.create();
-        let output = self
-            .command("pg_restore")
-            .args(["-d", &database, "-L"])
-            .arg(&list)
-            .args(options)
-            .arg(dump)
-            .output()
-            .unwrap();
-        let said = String::from_utf8_lossy(&output.stderr);
-        assert!(
-            output.status.success() && said.is_empty(),
-            "{rules:?}\n{said}\n{}",
-            fs::read_to_string(&list).unwrap()
-        );
-        Restored {
-            cluster: self,
-            database,
-            selection,
-        }
-    }
-}
-
-impl Drop for Cluster {
-    fn drop(&mut self) {
-        let data = self.path("data");
-        let stopped = self
-            .command("pg_ctl")
-            .args(["-D", &data, "-m", "immediate", "-w", "-s", "stop"])
-            .status();
-        if !stopped.is_ok_and(|status| status.success()) {
-            eprintln!("the test cluster in {data} could not be stopped");
-        }
-    }
-}
-
-/// PostgreSQL refuses to run as root; then, its own user or nobody does.
-fn unprivileged_user() -> Option<(u32, u32)> {
-    if !rustix::process::geteuid().is_root() {
-        return None;
-    }
-    let users = fs::read_to_string("/etc/passwd").unwrap();
-    ["postgres", "nobody"].iter().find_map(|wanted| {
-        let line = users
-            .lines()
-            .find(|line| line.split(':').next() == Some(wanted))?;
-        let mut fields = line.split(':').skip(2);
-        Some((fields.next()?.parse().ok()?, fields.next()?.parse().ok()?))
-    })
-}
-
-/// A database that a selection was restored into.
-struct Restored<'a> {
-    cluster: &'a Cluster,
-    database: String,
-    selection: contents::Selection,
-}
-
-impl Restored<'_> {
-    /// Holds the database against the selection: dumped again, it must have the kept entries, with the very same
-    /// definitions, and no others; and every table the rows of production or none.
-    fn check(&self, contents: &Contents, rules: &Rules) {
-        let file = self.cluster.dump(&self.database, &[]);
-        let again = read(&file);
-        let kept = objects(self.selection.kept_entries(contents));
-        let found = objects(
-            again
-                .entries()
-                .iter()
-                .filter(|entry| !entry.desc.as_str().starts_with("DATABASE")),
-        );
-        let missing: Vec<_> = kept.difference(&found).collect();
-        let surplus: Vec<_> = found.difference(&kept).collect();
-        assert!(
-            missing.is_empty() && surplus.is_empty(),
-            "{rules:?}\nmissing {missing:#?}\nsurplus {surplus:#?}"
-        );
-        assert_eq!(self.rows(contents), self.rows_expected(contents), "{rules:?}");
-    }
-
-    fn rows(&self, contents: &Contents) -> BTreeMap<String, u64> {
-        count_rows(
-            self.cluster,
-            &self.database,
-            &self.selection.kept_tables(contents),
-        )
-    }
-
-    fn rows_expected(&self, contents: &Contents) -> BTreeMap<String, u64> {
-        let mut rows = count_rows(self.cluster, "production", &self.selection.kept_tables(contents));
-        for table in self.selection.tables_without_rows(contents) {
-            rows.insert(one_line(&table.to_string()), 0);
-        }
-        rows
-    }
-}
-
-impl Drop for Restored<'_> {
-    fn drop(&mut self) {
-        let drop = format!("DROP DATABASE {}", self.database);
-        let dropped = self
-            .cluster
-            .command("psql")
-            .args(["-X", "-q", "-d", "postgres", "-c", &drop])
-            .status();
-        if !dropped.is_ok_and(|status| status.success()) {
-            eprintln!("{} could not be dropped", self.database);
-        }
-    }
-}
-
-fn read(file: &Path) -> Contents {
-    Contents::read(std::io::BufReader::new(fs::File::open(file).unwrap())).unwrap()
-}
-
-/// Kind, name and definition of what a database holds, rows and fixtures of the format aside.
-fn objects<'a>(entries: impl Iterator<Item = &'a Entry>) -> BTreeSet<String> {
-    entries
-        .filter(|entry| {
-            !matches!(
-                entry.desc,
-                ObjectType::TableData | ObjectType::Encoding | ObjectType::StdStrings
-            )
-        })
-        .filter(|entry| entry.desc != ObjectType::SearchPath)
-        .map(|entry| {
-            let defn = entry.defn.as_deref().unwrap_or_default();
-            let owner = entry.owner.as_deref().unwrap_or_default();
-            format!("{} [{owner}]\n{defn}", contents::describe(entry))
-        })
-        .collect()
-}
-
-/// How many rows each table has itself, without those of its partitions and children.
-fn count_rows(
-    cluster: &Cluster,
-    database: &str,
-    tables: &[contents::QualifiedName],
-) -> BTreeMap<String, u64> {
-    let quote = |name: &str| format!("\"{}\"", name.replace('"', "\"\""));
-    let counts: String = tables
-        .iter()
-        .map(|table| {
-            format!(
-                "SELECT count(*) FROM ONLY {}.{};\n",
-                quote(&table.schema),
-                quote(&table.name)
-            )
-        })
-        .collect();
-    let counts = cluster.sql(database, &counts);
-    assert_eq!(counts.len(), tables.len());
-    tables
-        .iter()
-        .zip(counts)
-        .map(|(table, count)| (one_line(&table.to_string()), count.parse().unwrap()))
-        .collect()
-}
-
-fn one_line(text: &str) -> String {
-    text.replace('\n', " ")
-}
-
 fn strings(names: &[&str]) -> Vec<String> {
     names.iter().map(|name| (*name).to_owned()).collect()
 }
 
 fn only(schemas: &[&str]) -> Rules {
-    Rules {
-        schemas: strings(schemas),
-        ..Rules::default()
-    }
+    Rules { schemas: strings(schemas), ..Rules::default() }
 }
 
 fn all_but(schema: &str) -> Vec<String> {
-    SCHEMAS
-        .iter()
-        .filter(|name| **name != schema)
-        .map(|name| (*name).to_owned())
-        .collect()
+    SCHEMAS.iter().filter(|name| **name != schema).map(|name| (*name).to_owned()).collect()
 }
 
 fn matching(patterns: &[&str]) -> Rules {
-    let tables_nodata = patterns
-        .iter()
-        .map(|pattern| Regex::new(pattern).unwrap())
-        .collect();
-    Rules {
-        tables_nodata,
-        ..Rules::default()
-    }
+    let tables_nodata = patterns.iter().map(|pattern| Regex::new(pattern).unwrap()).collect();
+    Rules { tables_nodata, ..Rules::default() }
 }
 
 // ---------------------------------------------------------------------------------------------------------------
@@ -416,16 +64,8 @@ fn contents_say_what_pg_restore_says() {
     assert_eq!(contents.dbname(), "production");
     assert_eq!(contents.archive_version().to_string(), "1.14.0");
     assert_eq!(contents.encoding().as_deref(), Some("UTF8"));
-    assert!(
-        contents.server_version().starts_with("15."),
-        "{}",
-        contents.server_version()
-    );
-    assert!(
-        contents.dump_version().starts_with("15."),
-        "{}",
-        contents.dump_version()
-    );
+    assert!(contents.server_version().starts_with("15."), "{}", contents.server_version());
+    assert!(contents.dump_version().starts_with("15."), "{}", contents.dump_version());
     assert!(contents.offsets_known() && !contents.has_foreign_text());
 
     let listing = cluster.run("pg_restore", &["-l", &dump.display().to_string()]);
@@ -449,9 +89,7 @@ fn contents_say_what_pg_restore_says() {
         assert!(ours.contains(line), "{line}");
     }
     for line in &ours {
-        let of_the_session = ["ENCODING", "STDSTRINGS", "SEARCHPATH"]
-            .iter()
-            .any(|kind| line.contains(kind));
+        let of_the_session = ["ENCODING", "STDSTRINGS", "SEARCHPATH"].iter().any(|kind| line.contains(kind));
         assert!(theirs.contains(&line) || of_the_session, "{line}");
     }
 }
@@ -464,21 +102,14 @@ fn only_the_head_is_read_and_data_lies_behind_it() {
     let contents = Contents::read(&mut cursor).unwrap();
     assert_eq!(cursor.position(), contents.length());
     let first = contents.data_entries().map(|entry| entry.offset).min();
-    assert_eq!(
-        first,
-        Some(contents.length()),
-        "the first block starts where the contents end"
-    );
+    assert_eq!(first, Some(contents.length()), "the first block starts where the contents end");
     let length = bytes.len() as u64;
     contents.check_extent(length).unwrap();
     let last = contents.data_entries().map(|entry| entry.offset).max().unwrap();
     let error = contents.check_extent(last).unwrap_err();
     assert!(matches!(error, ContentsError::Cut { .. }), "{error}");
     assert!(error.hint().unwrap().contains("fetch the dump again"));
-    assert!(matches!(
-        contents.check_extent(100),
-        Err(ContentsError::Truncated { length: 100 })
-    ));
+    assert!(matches!(contents.check_extent(100), Err(ContentsError::Truncated { length: 100 })));
 }
 
 #[test]
@@ -495,39 +126,45 @@ fn a_dump_written_to_a_pipe_has_no_offsets() {
 fn other_formats_are_named() {
     let cluster = Cluster::shared();
     for (format, found) in [("-Ft", Found::Tar), ("-Fp", Found::PlainSql)] {
-        let bytes = cluster
-            .run("pg_dump", &[format, "-n", "cold", "-d", "production"])
-            .stdout;
+        let bytes = cluster.run("pg_dump", &[format, "-n", "cold", "-d", "production"]).stdout;
         match Contents::read(bytes.as_slice()) {
             Err(ContentsError::NotAnArchive { found: named }) => assert_eq!(named, found),
             other => panic!("{format}: {other:?}"),
         }
     }
     let folder = cluster.fresh("folder");
-    cluster.run(
-        "pg_dump",
-        &[
-            "-Fd",
-            "-n",
-            "cold",
-            "-d",
-            "production",
-            "-f",
-            &folder.display().to_string(),
-        ],
-    );
+    cluster.run("pg_dump", &["-Fd", "-n", "cold", "-d", "production", "-f", &folder.display().to_string()]);
     let toc = fs::read(folder.join("toc.dat")).unwrap();
     let error = Contents::read(toc.as_slice()).unwrap_err();
-    assert!(
-        matches!(
-            error,
-            ContentsError::NotAnArchive {
-                found: Found::DirectoryToc
-            }
-        ),
-        "{error}"
-    );
+    assert!(matches!(error, ContentsError::NotAnArchive { found: Found::DirectoryToc }), "{error}");
     assert_eq!(error.hint().unwrap(), "make the backup with pg_dump -Fc");
+}
+
+#[test]
+fn every_archive_version_is_read() {
+    let cluster = Cluster::shared();
+    let metadata = read(&cluster.production()).metadata().clone();
+    for minor in 12..=16 {
+        let mut header = metadata.header.clone();
+        header.version = contents::ArchiveVersion::new(1, minor, 0);
+        let archive = libpgdump::format::custom::ArchiveData {
+            header,
+            timestamp: metadata.timestamp.clone(),
+            dbname: metadata.dbname.clone(),
+            server_version: metadata.server_version.clone(),
+            dump_version: metadata.dump_version.clone(),
+            entries: metadata.entries.clone(),
+            data: HashMap::new(),
+            blobs: HashMap::new(),
+        };
+        let mut bytes = Cursor::new(Vec::new());
+        libpgdump::format::custom::write_archive(&mut bytes, &archive).unwrap();
+        let contents = Contents::read(bytes.get_ref().as_slice()).unwrap();
+        assert_eq!(contents.archive_version().minor, minor);
+        assert_eq!(contents.length(), bytes.get_ref().len() as u64);
+        let names = |entries: &[contents::Entry]| entries.iter().map(contents::describe).collect::<Vec<_>>();
+        assert_eq!(names(contents.entries()), names(&metadata.entries));
+    }
 }
 
 #[test]
@@ -546,10 +183,7 @@ fn text_that_is_not_utf8_is_read_byte_by_byte() {
     let rules = only(&["été"]);
     let restored = cluster.restore(&dump, &contents, &rules, &[]);
     let tables = restored.selection.kept_tables(&contents);
-    assert_eq!(
-        tables.iter().map(ToString::to_string).collect::<Vec<_>>(),
-        ["été.naïf"]
-    );
+    assert_eq!(tables.iter().map(ToString::to_string).collect::<Vec<_>>(), ["été.naïf"]);
     assert_eq!(restored.rows(&contents).len(), 1);
 }
 
@@ -593,15 +227,9 @@ fn mutate(bytes: &[u8], random: &mut Random) -> Vec<u8> {
 #[test]
 fn mutations_never_panic() {
     let cluster = Cluster::shared();
-    let rules = Rules {
-        schemas: strings(&["cold", "shop", "parts"]),
-        ..matching(&["event"])
-    };
+    let rules = Rules { schemas: strings(&["cold", "shop", "parts"]), ..matching(&["event"]) };
     let mut random = Random(20261124);
-    for (bytes, times) in [
-        (small_dump(&cluster), 2000),
-        (fs::read(cluster.production()).unwrap(), 200),
-    ] {
+    for (bytes, times) in [(small_dump(&cluster), 2000), (fs::read(cluster.production()).unwrap(), 200)] {
         let length = usize::try_from(Contents::read(bytes.as_slice()).unwrap().length()).unwrap();
         let mut read = 0;
         for _ in 0..times {
@@ -612,21 +240,12 @@ fn mutations_never_panic() {
             // Whether the offsets still make sense is of no matter here, only that they can be asked about.
             drop(contents.check_extent(bytes.len() as u64));
             let selection = filter(&contents, &rules);
-            assert_eq!(
-                selection.kept.len() + selection.dropped.len(),
-                contents.entries().len()
-            );
-            assert_eq!(
-                selection.list(&contents).lines().count(),
-                contents.entries().len()
-            );
+            assert_eq!(selection.kept.len() + selection.dropped.len(), contents.entries().len());
+            assert_eq!(selection.list(&contents).lines().count(), contents.entries().len());
             let roles = selection.roles(&contents);
             assert!(roles.len() <= bytes.len());
         }
-        assert!(
-            read > times / 20,
-            "only {read} mutations of {times} could be read: they test too little"
-        );
+        assert!(read > times / 20, "only {read} mutations of {times} could be read: they test too little");
     }
 }
 
@@ -638,27 +257,15 @@ fn lengths_and_counts_are_not_believed() {
     // Level of compression and a time of seven fields; then the database's name.
     let long_name = [header([1, 14, 0]), integers(8), huge.to_vec()].concat();
     let many_entries = [header([1, 14, 0]), integers(8 + 3), huge.to_vec()].concat();
-    assert!(matches!(
-        Contents::read(long_name.as_slice()),
-        Err(ContentsError::TooLarge { .. })
-    ));
-    assert!(matches!(
-        Contents::read(many_entries.as_slice()),
-        Err(ContentsError::Truncated { .. })
-    ));
+    assert!(matches!(Contents::read(long_name.as_slice()), Err(ContentsError::TooLarge { .. })));
+    assert!(matches!(Contents::read(many_entries.as_slice()), Err(ContentsError::Truncated { .. })));
     let endless = std::io::Read::chain(many_entries.as_slice(), std::io::repeat(1));
     assert!(Contents::read(endless).is_err());
 
     let newer = Contents::read(header([1, 17, 0]).as_slice()).unwrap_err();
-    assert_eq!(
-        newer.to_string(),
-        "archive version 1.17.0 is newer than 1.16.0, the newest that is known"
-    );
+    assert_eq!(newer.to_string(), "archive version 1.17.0 is newer than 1.16.0, the newest that is known");
     let older = Contents::read(header([1, 10, 0]).as_slice()).unwrap_err();
-    assert_eq!(
-        older.to_string(),
-        "unsupported archive: archive version 1.10.0 is older than 1.12.0"
-    );
+    assert_eq!(older.to_string(), "unsupported archive: archive version 1.10.0 is older than 1.12.0");
 }
 
 /// Numbers from a seed that are the same on every machine (SplitMix64).
@@ -681,11 +288,7 @@ impl Random {
     }
 
     fn some_of(&mut self, names: &[&str], in_ten: usize) -> Vec<String> {
-        names
-            .iter()
-            .filter(|_| self.below(10) < in_ten)
-            .map(|name| (*name).to_owned())
-            .collect()
+        names.iter().filter(|_| self.below(10) < in_ten).map(|name| (*name).to_owned()).collect()
     }
 }
 
@@ -697,9 +300,7 @@ fn restores(rules: &[Rules]) {
     let dump = cluster.production();
     let contents = read(&dump);
     for rules in rules {
-        cluster
-            .restore(&dump, &contents, rules, &[])
-            .check(&contents, rules);
+        cluster.restore(&dump, &contents, rules, &[]).check(&contents, rules);
     }
 }
 
@@ -715,18 +316,12 @@ fn each_schema_alone_can_be_restored() {
 
 #[test]
 fn each_schema_alone_can_be_left_out() {
-    restores(&SCHEMAS.map(|schema| Rules {
-        schemas: all_but(schema),
-        ..Rules::default()
-    }));
+    restores(&SCHEMAS.map(|schema| Rules { schemas: all_but(schema), ..Rules::default() }));
 }
 
 #[test]
 fn each_schema_can_go_without_rows() {
-    restores(&SCHEMAS.map(|schema| Rules {
-        schemas_nodata: strings(&[schema]),
-        ..Rules::default()
-    }));
+    restores(&SCHEMAS.map(|schema| Rules { schemas_nodata: strings(&[schema]), ..Rules::default() }));
 }
 
 #[test]
@@ -749,14 +344,8 @@ fn tables_can_go_without_rows() {
 
 #[test]
 fn random_rules_can_be_restored() {
-    let tables = [
-        "shop.item",
-        "crm.customer",
-        "parts.event",
-        "parts.event_2025",
-        "Odd Schema.T.b",
-        "naïve.é.tàble",
-    ];
+    let tables =
+        ["shop.item", "crm.customer", "parts.event", "parts.event_2025", "Odd Schema.T.b", "naïve.é.tàble"];
     let rules: Vec<Rules> = [1, 2, 3, 5, 8, 13, 21, 34, 55, 89, 144, 233, 377, 610]
         .into_iter()
         .map(|seed| {
@@ -770,10 +359,7 @@ fn random_rules_can_be_restored() {
                 rules.tables_nodata_named.insert(table, "subscribed".to_owned());
             }
             let patterns = random.some_of(&["event", "e[m|d]", r"^shop\.[a-o]", "log$"], 2);
-            rules.tables_nodata = patterns
-                .iter()
-                .map(|pattern| Regex::new(pattern).unwrap())
-                .collect();
+            rules.tables_nodata = patterns.iter().map(|pattern| Regex::new(pattern).unwrap()).collect();
             rules
         })
         .collect();
@@ -788,11 +374,7 @@ fn rows_loaded_through_the_root_can_be_restored() {
     for rules in [only(&["parts", "shop"]), only(&["cold"]), matching(&["2025_a"])] {
         let restored = cluster.restore(&dump, &contents, &rules, &[]);
         if rules.schemas != ["cold"] {
-            assert_eq!(
-                restored.rows(&contents),
-                restored.rows_expected(&contents),
-                "{rules:?}"
-            );
+            assert_eq!(restored.rows(&contents), restored.rows_expected(&contents), "{rules:?}");
         }
     }
 }
@@ -802,23 +384,17 @@ fn a_selection_can_be_restored_in_parallel() {
     let cluster = Cluster::shared();
     let dump = cluster.production();
     let contents = read(&dump);
-    let rules = Rules {
-        schemas: strings(&["shop", "parts", "reports", "crm"]),
-        ..matching(&["^parts.event_2025"])
-    };
-    cluster
-        .restore(&dump, &contents, &rules, &["-j", "3"])
-        .check(&contents, &rules);
+    let rules =
+        Rules { schemas: strings(&["shop", "parts", "reports", "crm"]), ..matching(&["^parts.event_2025"]) };
+    cluster.restore(&dump, &contents, &rules, &["-j", "3"]).check(&contents, &rules);
 }
 
 #[test]
 fn partial_dumps_restore_without_what_they_lack() {
     let cluster = Cluster::shared();
-    for options in [
-        ["--exclude-table-data=shop.item", "--no-comments"],
-        ["-T", "crm.mutual"],
-        ["-s", "--no-comments"],
-    ] {
+    for options in
+        [["--exclude-table-data=shop.item", "--no-comments"], ["-T", "crm.mutual"], ["-s", "--no-comments"]]
+    {
         let dump = cluster.dump("production", &options);
         let contents = read(&dump);
         cluster.restore(&dump, &contents, &Rules::default(), &[]);
@@ -836,9 +412,7 @@ fn reasons(contents: &Contents, rules: &Rules, wanted: &[&str]) -> Vec<String> {
     for entry in contents.entries() {
         let described = contents::describe(entry);
         if wanted.contains(&described.as_str()) {
-            let reason = reasons
-                .get(&entry.dump_id)
-                .map_or("kept".to_owned(), ToString::to_string);
+            let reason = reasons.get(&entry.dump_id).map_or("kept".to_owned(), ToString::to_string);
             lines.push(format!("{described}: {reason}"));
         }
     }
@@ -858,6 +432,10 @@ fn every_dropped_entry_says_why() {
     };
     let wanted = [
         "DATABASE production",
+        "DATABASE PROPERTIES production",
+        "COMMENT DATABASE production",
+        "ACL DATABASE production",
+        "SCHEMA public",
         "SUBSCRIPTION upstream",
         "SCHEMA audit",
         "EXTENSION hstore",
@@ -890,8 +468,11 @@ fn every_dropped_entry_says_why() {
         "VIEW reports.alias",
     ];
     let expected = "\
+ACL DATABASE production: it belongs to the dumped database, not to its contents
 ACL shop.FUNCTION earth(): it depends on EXTENSION earthdistance, which is not restored
+COMMENT DATABASE production: it belongs to the dumped database, not to its contents
 COMMENT shop.TRIGGER noted ON orders: it depends on TRIGGER shop.orders noted, which is not restored
+DATABASE PROPERTIES production: it belongs to the dumped database, not to its contents
 DATABASE production: it belongs to the dumped database, not to its contents
 EVENT TRIGGER audit_ddl: its function audit.ddl() is not restored
 EXTENSION citext: kept
@@ -907,6 +488,7 @@ OPERATOR kinds.=~~=: it depends on FUNCTION audit.near(integer, integer), which 
 POLICY shop.item see: it depends on FUNCTION audit.may_see(text), which is not restored
 RULE shop.line copy_to_log: it depends on TABLE audit.log, which is not restored
 SCHEMA audit: schema audit is not among the schemas to restore
+SCHEMA public: kept
 SERVER far: it depends on EXTENSION postgres_fdw, which is not restored
 SUBSCRIPTION upstream: a staging database must not subscribe to production
 TABLE ATTACH cold.event_2023: schema cold is not among the schemas to restore
@@ -925,10 +507,7 @@ VIEW reports.alias: kept";
     let selection = filter(&contents, &rules);
     assert_eq!(selection.warnings, []);
     let json = serde_json::to_string(&selection).unwrap();
-    assert_eq!(
-        serde_json::from_str::<contents::Selection>(&json).unwrap(),
-        selection
-    );
+    assert_eq!(serde_json::from_str::<contents::Selection>(&json).unwrap(), selection);
 }
 
 #[test]
@@ -968,25 +547,13 @@ fn rules_that_do_nothing_are_told() {
     assert_eq!(
         warnings,
         [
-            Warning::NoSuchSchema {
-                schema: "Shop".to_owned()
-            },
-            Warning::NoSuchSchemaWithoutRows {
-                schema: "logs".to_owned()
-            },
-            Warning::PatternMatchesNothing {
-                pattern: "^item".to_owned()
-            },
-            Warning::NoSuchTable {
-                table: "shop.itms".to_owned(),
-                why: "subscribed from x".to_owned()
-            },
+            Warning::NoSuchSchema { schema: "Shop".to_owned() },
+            Warning::NoSuchSchemaWithoutRows { schema: "logs".to_owned() },
+            Warning::PatternMatchesNothing { pattern: "^item".to_owned() },
+            Warning::NoSuchTable { table: "shop.itms".to_owned(), why: "subscribed from x".to_owned() },
         ]
     );
-    assert_eq!(
-        warnings[3].to_string(),
-        "the dump has no table shop.itms, subscribed from x"
-    );
+    assert_eq!(warnings[3].to_string(), "the dump has no table shop.itms, subscribed from x");
 }
 
 #[test]
@@ -1002,20 +569,10 @@ fn a_selection_knows_what_the_target_must_have() {
     assert_eq!(everything.tablespaces(&contents), set(&["contents_space"]));
     assert_eq!(
         everything.extensions(&contents),
-        set(&[
-            "hstore",
-            "citext",
-            "cube",
-            "earthdistance",
-            "btree_gist",
-            "postgres_fdw"
-        ])
+        set(&["hstore", "citext", "cube", "earthdistance", "btree_gist", "postgres_fdw"])
     );
-    let not_valid: Vec<String> = everything
-        .not_valid_constraints(&contents)
-        .into_iter()
-        .map(contents::describe)
-        .collect();
+    let not_valid: Vec<String> =
+        everything.not_valid_constraints(&contents).into_iter().map(contents::describe).collect();
     assert_eq!(
         not_valid,
         [
@@ -1033,16 +590,11 @@ fn a_selection_knows_what_the_target_must_have() {
     assert_eq!(cold.extensions(&contents), set(&["citext"]));
     let names =
         |tables: Vec<contents::QualifiedName>| tables.iter().map(ToString::to_string).collect::<Vec<_>>();
-    assert_eq!(
-        names(cold.kept_tables(&contents)),
-        ["cold.event_2023", "cold.visit", "cold.visit_low"]
-    );
+    assert_eq!(names(cold.kept_tables(&contents)), ["cold.event_2023", "cold.visit", "cold.visit_low"]);
     let empty = filter(&contents, &matching(&["2023"]));
     assert_eq!(names(empty.tables_without_rows(&contents)), ["cold.event_2023"]);
-    let dropped = empty
-        .dropped
-        .iter()
-        .find(|dropped| matches!(dropped.reason, Reason::ForeignKeyWithoutRows { .. }));
+    let dropped =
+        empty.dropped.iter().find(|dropped| matches!(dropped.reason, Reason::ForeignKeyWithoutRows { .. }));
     assert_eq!(
         dropped.map(|dropped| dropped.reason.to_string()).as_deref(),
         Some("foreign key to parts.event, which is restored without the rows of cold.event_2023")

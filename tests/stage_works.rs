@@ -1,6 +1,7 @@
 //! The stage holds what it promises: its servers are real and answer, its data are the same each time, its rude server is
 //! rude as planned, and nothing is left of it, however its owner ends.
 #![cfg(test)]
+#![allow(clippy::disallowed_methods, reason = "the stage and its tests start processes")]
 
 use std::{
     collections::BTreeMap,
@@ -103,9 +104,11 @@ fn production_data_are_the_same_each_time_and_after_a_restore() {
     let cluster = stage.cluster();
     production(cluster, "once", Scale::Small).unwrap();
     production(cluster, "twice", Scale::Small).unwrap();
+    let shared = stage.production_database(Scale::Small).unwrap();
     let (data, schema) =
         (fingerprint(cluster, "once").unwrap(), schema_fingerprint(cluster, "once").unwrap());
     assert_eq!(fingerprint(cluster, "twice").unwrap(), data);
+    assert_eq!(fingerprint(cluster, &shared).unwrap(), data);
     assert_eq!(schema_fingerprint(cluster, "twice").unwrap(), schema);
     assert_eq!(data["large objects"].rows, 12);
     assert_eq!(data["public.customer"].rows, 500);
@@ -230,7 +233,11 @@ fn a_stalled_answer_goes_on_when_released() {
         assert_eq!(asked.join().unwrap().body, "0123456789");
     });
     // And one that nobody releases does not outlive its server.
-    served.server.wait_for_requests(Served::PATH, 1, LIMIT).unwrap();
+    let port = served.server.port();
+    let asked = std::thread::spawn(move || ask(port, "GET", "/a%20b.dump", ""));
+    served.server.wait_until_stalled(Served::PATH, LIMIT).unwrap();
+    drop(served);
+    assert_eq!(asked.join().unwrap().body, "0123");
 }
 
 #[test]
@@ -262,6 +269,8 @@ fn a_site_takes_its_copies_away() {
     let copy = site.copy("2026-11-21");
     stage.cluster().psql("postgres", &format!("CREATE DATABASE {copy}")).unwrap();
     assert_eq!(site.copies().unwrap(), [copy.as_str()]);
+    site.write_file(&site.backup_name("2026-11-20"), "no dump").unwrap();
+    site.write_file(&site.backup_name("2026-11-20"), "no dump either").unwrap();
     let path = format!("/{}/{}", site.dbname(), site.backup_name("2026-11-21"));
     let head = ask(site.rude().unwrap().port(), "HEAD", &path, "");
     assert_eq!(head.header("content-length"), fs::metadata(site.dump()).unwrap().len().to_string());

@@ -315,3 +315,15 @@ CREATE VIEW parts.overloads_mood AS SELECT shop.overloaded('ok'::crm.mood) AS a;
 CREATE FUNCTION "Odd Schema"."f(x"("a b" integer) RETURNS integer LANGUAGE sql IMMUTABLE AS 'SELECT $1';
 CREATE VIEW kinds.odd AS SELECT "Odd Schema"."f(x"(2) AS "y; z";
 COMMENT ON FUNCTION "Odd Schema"."f(x"(integer) IS 'it''s; "odd"';
+
+-- The schema that initdb made, changed; and what belongs to the database as a whole.
+ALTER SCHEMA public OWNER TO contents_owner;
+COMMENT ON SCHEMA public IS 'not as it was';
+GRANT CREATE ON SCHEMA public TO contents_reader;
+DO $$
+BEGIN
+    EXECUTE format('COMMENT ON DATABASE %I IS %L', current_database(), 'the production database');
+    EXECUTE format('ALTER DATABASE %I SET work_mem = %L', current_database(), '8MB');
+    EXECUTE format('GRANT TEMPORARY ON DATABASE %I TO contents_reader', current_database());
+END
+$$;

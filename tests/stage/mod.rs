@@ -23,13 +23,17 @@ mod site;
 mod sshd;
 mod web;
 
-use std::sync::{Arc, Mutex, OnceLock};
+use std::{
+    path::PathBuf,
+    sync::{Arc, Mutex, OnceLock},
+};
 
 pub use bouncer::{Bouncer, BouncerOptions, Destination, PoolMode};
 pub use cluster::{Cluster, ClusterOptions};
 pub use error::{Result, StageError};
 pub use production::{
-    Fingerprint, Scale, TableFingerprint, dump, fingerprint, production, schema_fingerprint, source_database,
+    Fingerprint, Scale, TableFingerprint, dump, fingerprint, production, production_roles,
+    schema_fingerprint, source_database,
 };
 pub use rude::{Asked, Conduct, Plan, Request, RudeServer};
 pub use scratch::{Account, Scratch};
@@ -105,8 +109,14 @@ impl Stage {
     }
 
     /// The dump of a [`production`] database of that scale, made by the first who asks; link or copy it, never change it.
-    pub fn production_dump(&self, scale: Scale) -> Result<std::path::PathBuf> {
+    pub fn production_dump(&self, scale: Scale) -> Result<PathBuf> {
         lock(&self.dumps).of(self, scale)
+    }
+
+    /// The name of the database that [`Stage::production_dump`] was made of: what a full restore must equal.
+    pub fn production_database(&self, scale: Scale) -> Result<String> {
+        self.production_dump(scale)?;
+        Ok(source_database(scale))
     }
 }
 

@@ -223,6 +223,26 @@ impl<'stage> Site<'stage> {
         Ok(path)
     }
 
+    /// Lists a file with that content, in place of an older one of that name. (Writing into a listed dump itself would change
+    /// the dump of all sites: they are one file.)
+    pub fn write_file(&self, name: &str, content: impl AsRef<[u8]>) -> Result<PathBuf> {
+        self.remove_file(name)?;
+        let path = self.backups.join(name);
+        self.stage.scratch().write(&path, content)?;
+        Ok(path)
+    }
+
+    /// Takes a file out of the listing; nothing if it is not there.
+    pub fn remove_file(&self, name: &str) -> Result<()> {
+        let path = self.backups.join(name);
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(error).doing(|| format!("remove {}", path.display()))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// The shared dump file; copy it, never change it.
     pub fn dump(&self) -> &Path {
         &self.dump
