@@ -177,37 +177,35 @@ impl Filter<'_> {
         }
     }
 
-    /// Rows are held against checks, domains and bounds of partitions, and computed columns are filled.
+    /// Rows are held against checks, domains and the bounds of partitions, and generated columns are computed.
     fn run_by_rows(&self, table: &QualifiedName) -> Vec<At> {
+        const OF_ITS_OWN: &[&[&str]] = &[&["check"], &["generated", "always", "as"]];
+        const OF_ITS_PARENTS: &[&[&str]] =
+            &[&["partition", "by", "list"], &["partition", "by", "range"], &["partition", "by", "hash"]];
+        let lineage = self.needs.lineage(table);
+        let relations = lineage.iter().filter_map(|name| self.needs.relation(name));
         let mut run = Vec::new();
-        for (is_own, at) in self
-            .needs
-            .lineage(table)
-            .iter()
-            .enumerate()
-            .filter_map(|(generation, name)| Some((generation == 0, self.needs.relation(name)?)))
-        {
-            let domains =
-                self.needs.entries_needed(at).filter(|(_, needed)| needed.desc == ObjectType::Domain);
-            let definitions = self.entries.get(at).into_iter().chain(domains.map(|(_, domain)| domain));
-            for entry in definitions {
-                let tokens = sql::tokens(entry.defn.as_deref().unwrap_or_default());
-                let evaluated: &[&[&str]] = if is_own {
-                    &[&["check"], &["always", "as"]]
-                } else {
-                    &[
-                        &["partition", "by", "list"],
-                        &["partition", "by", "range"],
-                        &["partition", "by", "hash"],
-                    ]
-                };
-                let groups = evaluated.iter().flat_map(|keywords| sql::in_parentheses(&tokens, keywords));
-                for reference in groups.flat_map(sql::references) {
-                    run.extend(self.needs.definitions(&reference.schema, &reference.name));
-                }
+        for (generation, at) in relations.enumerate() {
+            let evaluated = if generation == 0 { OF_ITS_OWN } else { OF_ITS_PARENTS };
+            let needed = self.needs.entries_needed(at).map(|(_, needed)| needed);
+            let domains = needed.filter(|needed| needed.desc == ObjectType::Domain);
+            for entry in self.entries.get(at).into_iter().chain(domains) {
+                run.extend(self.evaluated_in(entry, evaluated));
             }
         }
         run
+    }
+
+    /// What is named in the parentheses behind any of these sequences of keywords.
+    fn evaluated_in(&self, entry: &Entry, keywords: &[&[&str]]) -> Vec<At> {
+        let tokens = sql::tokens(entry.defn.as_deref().unwrap_or_default());
+        keywords
+            .iter()
+            .flat_map(|keywords| sql::in_parentheses(&tokens, keywords))
+            .flat_map(sql::references)
+            .flat_map(|reference| self.needs.definitions(&reference.schema, &reference.name))
+            .copied()
+            .collect()
     }
 
     /// Follows what may run, and looks into the bodies of functions.

@@ -93,7 +93,9 @@ impl Contents {
         &self.metadata.entries
     }
 
-    /// Header and entries as `libpgdump` has them, to write archives that are parts of this one.
+    /// Header and entries as `libpgdump` has them, to write archives that are parts of this one. With
+    /// [foreign text](Self::has_foreign_text) they are fit for reading only, since their encoding is not the
+    /// archive's.
     #[must_use]
     pub fn metadata(&self) -> &ArchiveMetadata {
         &self.metadata

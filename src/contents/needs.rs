@@ -388,7 +388,7 @@ fn is_key(desc: &ObjectType) -> bool {
     matches!(desc, ObjectType::Index | ObjectType::Constraint)
 }
 
-/// Whether entries of this kind are what a query can name in FROM, or `nextval` can.
+/// Whether entries of this kind are relations that have rows or make some: what a query can name in FROM.
 pub(super) fn is_relation(desc: &ObjectType) -> bool {
     matches!(
         desc,

@@ -257,19 +257,13 @@ pub(super) fn is_not_valid(entry: &Entry) -> bool {
 }
 
 /// `GRANT … TO role [WITH GRANT OPTION]`, `REVOKE … FROM role`, `GRANTED BY role`, `FOR ROLE role`, and
-/// `SET SESSION AUTHORIZATION role`, each by the keyword before the role. The names of objects cannot be taken
-/// for those keywords: all of them are reserved or quoted, or stand behind a dot.
+/// `SET SESSION AUTHORIZATION role`: roles by the keywords before them, which no unquoted name can be taken for.
 fn roles_of_privileges(tokens: &[Token]) -> Vec<String> {
     let mut roles = Vec::new();
     for (at, token) in tokens.iter().enumerate() {
-        let behind = |back: usize| at.checked_sub(back).and_then(|at| tokens.get(at));
-        let after_dot = behind(1).is_some_and(|token| token.is_symbol("."));
-        let before_dot = tokens.get(at + 1).is_some_and(|token| token.is_symbol("."));
-        if after_dot || before_dot {
-            continue;
-        }
+        let before = at.checked_sub(1).and_then(|before| tokens.get(before));
         let pair = |first: &str, second: &str| {
-            behind(1).is_some_and(|token| token.is_word(first)) && token.is_word(second)
+            before.is_some_and(|token| token.is_word(first)) && token.is_word(second)
         };
         let names_follow = token.is_word("to")
             || token.is_word("from")
@@ -284,7 +278,7 @@ fn roles_of_privileges(tokens: &[Token]) -> Vec<String> {
 }
 
 fn roles_of_policy(tokens: &[Token]) -> Vec<String> {
-    // The first TO that stands outside parentheses; expressions come later and inside.
+    // TO is reserved, and comes before the expressions.
     tokens
         .iter()
         .position(|token| token.is_word("to"))
@@ -309,4 +303,36 @@ fn list_of_names(tokens: &[Token], mut at: usize) -> Vec<String> {
         at += 2;
     }
     names
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn roles_are_found_in_privileges_and_policies() {
+        let cases: &[(&str, &[&str])] = &[
+            (
+                "GRANT SELECT ON TABLE s.t TO a;\nGRANT ALL ON TABLE s.\"to\" TO \"B \"\"c\" WITH GRANT OPTION;",
+                &["a", "B \"c"],
+            ),
+            (
+                "REVOKE ALL(\"from\") ON TABLE s.t FROM PUBLIC;\nGRANT USAGE ON SCHEMA x TO GROUP g GRANTED BY h;",
+                &["public", "g", "h"],
+            ),
+            (
+                "SET SESSION AUTHORIZATION o;\nGRANT SELECT ON TABLE t TO a;\nRESET SESSION AUTHORIZATION;",
+                &["o", "a"],
+            ),
+            ("ALTER DEFAULT PRIVILEGES FOR ROLE o IN SCHEMA s GRANT SELECT ON TABLES TO a;", &["o", "a"]),
+            ("GRANT EXECUTE ON FUNCTION s.granted(by integer) TO a;", &["a"]),
+        ];
+        for (sql, roles) in cases {
+            assert_eq!(roles_of_privileges(&sql::tokens(sql)), *roles, "{sql}");
+        }
+        let policy = sql::tokens("CREATE POLICY p ON s.t FOR SELECT TO a, \"B\" USING ((x = 'to c'::text));");
+        assert_eq!(roles_of_policy(&policy), ["a", "B"]);
+        let policy = sql::tokens("CREATE POLICY p ON s.t USING (true);");
+        assert_eq!(roles_of_policy(&policy), [""; 0]);
+    }
 }

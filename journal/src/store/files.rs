@@ -23,6 +23,7 @@ mod record;
 mod wal;
 
 use std::collections::BTreeSet;
+use std::fs;
 use std::io;
 use std::iter::Peekable;
 use std::path::{Path, PathBuf};
@@ -34,11 +35,12 @@ use uuid::Uuid;
 
 use self::database::{Broken, Session, Turn};
 use self::folder::{Folder, failed};
-use self::intake::Found;
+use self::intake::{Damage, Found};
 use self::locks::Owned;
 pub use self::rebuild::Rebuilt;
 use self::wal::{RunFile, Scan};
 use super::{Claim, Log, Store, StoreError, Stored};
+use crate::clock::{Clock as _, SystemClock};
 use crate::event::{Actor, Hash, RunId};
 use crate::query::{Query, Summary};
 
@@ -90,7 +92,7 @@ impl FileStore {
     }
 
     /// Sets the database aside and makes a new one from the run files. Run files that lost events which the old one
-    /// still has are mended first.
+    /// still has are mended first, and so are damaged ones of which it has everything.
     pub async fn rebuild(&self) -> Result<Rebuilt, StoreError> {
         self.blocking(|inner| inner.rebuild()).await
     }
@@ -319,7 +321,7 @@ impl Inner {
             session.check(head.unwrap_or(1))?;
             let mut found = Found::default();
             for run in bring.runs(session, &folder)? {
-                intake::bring_in(session, &folder, run, &mut found)?;
+                intake::bring_in(session, &folder, run, matches!(bring, Bring::All), &mut found)?;
                 session.alive();
             }
             Ok((work(session)?, found, session.next_seq()?))
@@ -327,13 +329,16 @@ impl Inner {
         if head != Some(next) {
             database::set_head(&self.folder, next)?;
         }
-        self.act_on(&found, bring.owned())?;
+        self.act_on(&found, bring)?;
         Ok(done)
     }
 
     /// What remains to be done once everything that was brought in is durable.
-    fn act_on(&self, found: &Found, owned: Option<RunId>) -> Result<(), StoreError> {
+    fn act_on(&self, found: &Found, bring: Bring) -> Result<(), StoreError> {
         for damaged in &found.damaged {
+            if matches!(bring, Bring::All) && self.mend_damaged(damaged)? {
+                continue;
+            }
             self.tell(format!(
                 "the run file {} is damaged {}; nothing after that is shown",
                 damaged.path.display(),
@@ -341,7 +346,7 @@ impl Inner {
             ));
         }
         for (run, events) in &found.shortened {
-            self.mend(*run, events, owned == Some(*run))?;
+            self.mend(*run, events, bring.owned() == Some(*run))?;
         }
         for (run, size) in &found.settled {
             self.unmark(*run, *size)?;
@@ -368,6 +373,26 @@ impl Inner {
             events.len()
         ));
         Ok(())
+    }
+
+    /// Puts a file in the place of one that is damaged and of which the database has everything, and keeps that one.
+    /// Gives whether it did.
+    fn mend_damaged(&self, damaged: &Damage) -> Result<bool, StoreError> {
+        let nobody = locks::look(&self.folder.run_lock(damaged.run))?;
+        let (Some(_nobody), Some(events)) = (nobody, &damaged.whole) else {
+            return Ok(false);
+        };
+        let path = &damaged.path;
+        let aside = path.with_extension(format!("log.damaged.{}", SystemClock.mint()));
+        fs::hard_link(path, &aside).map_err(failed("set aside", path))?;
+        wal::replace(path, events.iter().map(Vec::as_slice))?;
+        self.tell(format!(
+            "the run file {} was damaged {}; it was mended from the database, and the damaged one is {}",
+            path.display(),
+            damaged.why,
+            aside.display()
+        ));
+        Ok(true)
     }
 
     /// Takes away the marker of a run that nobody owns and whose file, of `size` bytes then, is in the database.
@@ -480,7 +505,7 @@ impl FileLog {
     /// For the owner of `run`, of which there may be something when it is `known`.
     fn open(inner: &Arc<Inner>, run: RunId, known: bool, locks: Vec<Owned>) -> Result<FileLog, StoreError> {
         let marker = inner.folder.marker(run);
-        folder::open(&marker)?;
+        folder::private().open(&marker).map_err(failed("create", &marker))?;
         folder::sync(&inner.folder.open_runs())?;
         let scan = if known { inner.know(run, Bring::Owned(run))?.1 } else { Scan::default() };
         let file = RunFile::open(inner.folder.run_file(run), run, &scan)?;

@@ -68,6 +68,9 @@ impl From<::sled::Error> for Broken {
                 }
                 _ => Broken::Refused(error.to_string()),
             },
+            ::sled::Error::Corruption { .. } => {
+                Broken::Damaged("its bytes are not what was written".to_owned())
+            }
             other => Broken::Damaged(other.to_string()),
         }
     }
@@ -109,15 +112,21 @@ pub(super) fn burst<T: Send + 'static>(
         let _ = sender.send(Sign::Over(outcome.unwrap_or_else(|panic| Err(panicked(&*panic)))));
     });
     let thread = thread.map_err(failed("start a thread for", path))?;
+    // In two halves: when this process was stopped for a while, the thread gets another chance after the first one.
+    let mut halves = 0;
     loop {
-        match receiver.recv_timeout(patience) {
-            Ok(Sign::Alive) => {}
+        match receiver.recv_timeout(patience / 2) {
+            Ok(Sign::Alive) => halves = 0,
             Ok(Sign::Over(outcome)) => {
                 // Its panics are caught and were sent.
                 let _ = thread.join();
-                wait_until_closed(path, patience)?;
+                // A damaged one may stay open for good, and is not opened again.
+                if !matches!(outcome, Err(Broken::Damaged(_))) {
+                    wait_until_closed(path, patience)?;
+                }
                 return outcome;
             }
+            Err(RecvTimeoutError::Timeout) if halves == 0 => halves += 1,
             Err(RecvTimeoutError::Timeout) => {
                 let seconds = patience.as_secs_f32();
                 return Err(Broken::Damaged(format!("no sign of life for {seconds} seconds")));

@@ -25,21 +25,26 @@ pub(super) struct Found {
 /// A run file that cannot be read to its end.
 #[derive(Debug)]
 pub(super) struct Damage {
+    pub(super) run: RunId,
     pub(super) path: PathBuf,
     /// Where in it, and how.
     pub(super) why: String,
+    /// The events of the run, when the database has all that the file ever had.
+    pub(super) whole: Option<Vec<Vec<u8>>>,
 }
 
-/// Brings what is new in the file of `run` into the database.
+/// Brings what is new in the file of `run` into the database. Unless `thorough`, a file that is as long as what was
+/// brought in of it is not read again.
 pub(super) fn bring_in(
     session: &Session,
     folder: &Folder,
     run: RunId,
+    thorough: bool,
     found: &mut Found,
 ) -> Result<(), Broken> {
     let record = session.record(run)?;
     let size = size_of(folder, run)?;
-    if record.as_ref().is_some_and(|record| record.length == size) {
+    if !thorough && record.as_ref().is_some_and(|record| record.length == size) {
         found.settled.push((run, size));
         return Ok(());
     }
@@ -55,14 +60,20 @@ pub(super) fn bring_in(
         session.commit()?;
     }
     match scan.damage {
-        Some(why) => found.damaged.push(Damage { path, why }),
-        None if in_file < known => {
-            let events = session.events(run)?.into_iter().map(|stored| stored.bytes);
-            found.shortened.push((run, events.collect()));
+        Some(why) => {
+            let events = if in_file < known { events(session, run)? } else { Vec::new() };
+            let length: u64 = events.iter().map(|event| wal::frame_length(event)).sum();
+            let whole = (length >= scan.size).then_some(events);
+            found.damaged.push(Damage { run, path, why, whole });
         }
+        None if in_file < known => found.shortened.push((run, events(session, run)?)),
         None => found.settled.push((run, scan.size)),
     }
     Ok(())
+}
+
+fn events(session: &Session, run: RunId) -> Result<Vec<Vec<u8>>, Broken> {
+    Ok(session.events(run)?.into_iter().map(|stored| stored.bytes).collect())
 }
 
 /// Puts the events of `run` from number `known` on, numbered in the store as `seqs` say.

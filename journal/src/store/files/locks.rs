@@ -29,7 +29,7 @@ pub(super) struct Owned {
 impl Owned {
     /// Takes the lock at `path` for `claim`, or says that `what` is busy.
     pub(super) async fn take(path: PathBuf, what: &str, claim: &Claim) -> Result<Owned, StoreError> {
-        let file = folder::open(&path)?;
+        let file = folder::private().open(&path).map_err(failed("open", &path))?;
         let deadline = Instant::now() + LOOKERS;
         loop {
             match taken(file.try_lock()).map_err(failed("lock", &path))? {
@@ -68,7 +68,7 @@ pub(super) fn held(path: &Path) -> Result<bool, StoreError> {
 
 /// A shared lock that keeps owners away while it lives, or `None` when there is one.
 pub(super) fn look(path: &Path) -> Result<Option<File>, StoreError> {
-    let file = folder::open(path)?;
+    let file = folder::private().open(path).map_err(failed("open", path))?;
     let free = taken(file.try_lock_shared()).map_err(failed("lock", path))?;
     Ok(free.then_some(file))
 }

@@ -52,7 +52,7 @@ pub(super) fn remake(
 ) -> Result<Rebuilt, StoreError> {
     prove_writable(folder)?;
     let set_aside = set_aside(folder)?;
-    let numbers = number(folder)?;
+    let mut numbers = number(folder)?;
     let rebuilt = Rebuilt {
         run: RunId(SystemClock.mint()),
         set_aside,
@@ -60,8 +60,9 @@ pub(super) fn remake(
         runs: u64::try_from(numbers.len()).unwrap_or(u64::MAX),
         events: numbers.values().map(|seqs| u64::try_from(seqs.len()).unwrap_or(u64::MAX)).sum(),
     };
-    tell(folder, &actor.unwrap_or_else(own_actor), &rebuilt)?;
-    build(turn, folder, patience, number(folder)?)?;
+    let told = tell(folder, &actor.unwrap_or_else(own_actor), &rebuilt)?;
+    numbers.insert(rebuilt.run, (rebuilt.events + 1..).take(told).collect());
+    build(turn, folder, patience, numbers)?;
     Ok(rebuilt)
 }
 
@@ -143,8 +144,8 @@ pub(super) fn explain(path: &Path, broken: Broken) -> StoreError {
     }
 }
 
-/// Writes the run that tells of it, as a run file like any other.
-fn tell(folder: &Folder, actor: &Actor, rebuilt: &Rebuilt) -> Result<(), StoreError> {
+/// Writes the run that tells of it, as a run file like any other; gives how many events it has.
+fn tell(folder: &Folder, actor: &Actor, rebuilt: &Rebuilt) -> Result<usize, StoreError> {
     let name = rebuilt.set_aside.as_ref().map(|path| path.display().to_string());
     let facts = [
         Event::RunStarted(Box::new(started())),
@@ -173,7 +174,8 @@ fn tell(folder: &Folder, actor: &Actor, rebuilt: &Rebuilt) -> Result<(), StoreEr
         events.push(codec::encode(&envelope).map_err(not_encoded)?);
     }
     folder::open(&folder.marker(rebuilt.run))?;
-    wal::replace(&path, events.iter().map(Vec::as_slice))
+    wal::replace(&path, events.iter().map(Vec::as_slice))?;
+    Ok(events.len())
 }
 
 fn started() -> RunStarted {

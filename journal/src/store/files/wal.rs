@@ -45,11 +45,14 @@ pub(super) fn frame(event: &[u8]) -> Vec<u8> {
 
 /// Reads the file of `run`; a missing one is empty.
 pub(super) fn read(path: &Path, run: RunId) -> Result<Scan, StoreError> {
-    match fs::read(path) {
+    let look = || match fs::read(path) {
         Ok(bytes) => Ok(scan(&bytes, run)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Scan::default()),
         Err(error) => Err(failed("read", path)(error)),
-    }
+    };
+    let seen = look()?;
+    // What looks damaged may have been read while an owner cut something off and wrote something else.
+    if seen.damage.is_some() { look() } else { Ok(seen) }
 }
 
 fn scan(bytes: &[u8], run: RunId) -> Scan {
@@ -214,4 +217,81 @@ impl RunFile {
 pub(super) fn replace<'a>(path: &Path, events: impl IntoIterator<Item = &'a [u8]>) -> Result<(), StoreError> {
     let frames: Vec<u8> = events.into_iter().flat_map(frame).collect();
     folder::replace(path, &frames)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use proptest::sample::Index;
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::event::{Actor, Envelope, Event, Hash};
+
+    const RUN: RunId = RunId(Uuid::from_u128(7));
+
+    fn events(count: u64) -> Vec<Vec<u8>> {
+        let event = |n| Envelope {
+            run: RUN,
+            n,
+            id: Uuid::from_u128(u128::from(n)),
+            at: jiff::Timestamp::UNIX_EPOCH,
+            epoch: 1,
+            actor: Actor { user: "ada".to_owned(), host: "here".to_owned(), pid: 1 },
+            prev: Hash::ZERO,
+            event: Event::RunAbandoned { reason: "x".repeat(usize::try_from(n % 5).unwrap() * 7) },
+        };
+        (0..count).map(|n| codec::encode(&event(n)).unwrap()).collect()
+    }
+
+    fn file(events: &[Vec<u8>]) -> Vec<u8> {
+        events.iter().flat_map(|event| frame(event)).collect()
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn a_file_that_ends_anywhere_gives_its_whole_events(count in 1..6_u64, end in any::<Index>()) {
+            let events = events(count);
+            let bytes = file(&events);
+            let end = end.index(bytes.len() + 1);
+            let scan = scan(&bytes[..end], RUN);
+            let whole = (0..=events.len()).rev().find(|kept| file(&events[..*kept]).len() <= end).unwrap();
+            prop_assert_eq!(&scan.events, &events[..whole]);
+            prop_assert_eq!(scan.damage, None);
+        }
+
+        #[test]
+        fn a_changed_byte_is_never_another_event(count in 2..6_u64, at in any::<Index>(), by in 1..=255_u8) {
+            let events = events(count);
+            let mut bytes = file(&events);
+            let at = at.index(bytes.len());
+            bytes[at] ^= by;
+            let scan = scan(&bytes, RUN);
+            prop_assert!(events.starts_with(&scan.events));
+            prop_assert!(scan.events.len() < events.len());
+            // In the last frame it may be an append that a power cut interrupted.
+            let last = bytes.len() - frame(&events[events.len() - 1]).len();
+            prop_assert!(scan.damage.is_some() || at >= last);
+        }
+
+        #[test]
+        fn any_bytes_are_read_or_refused(bytes in proptest::collection::vec(0..5_u8, 0..300)) {
+            let scan = scan(&bytes, RUN);
+            prop_assert_eq!(scan.events.len(), 0);
+        }
+
+        #[test]
+        fn events_of_another_run_or_place_are_damage(count in 2..5_u64, gone in any::<Index>()) {
+            let mut events = events(count);
+            let other = RunId(Uuid::from_u128(8));
+            prop_assert!(scan(&file(&events), other).damage.is_some());
+            let gone = gone.index(events.len() - 1);
+            events.remove(gone);
+            let scan = scan(&file(&events), RUN);
+            prop_assert_eq!(scan.events.len(), gone);
+            prop_assert!(scan.damage.is_some());
+        }
+    }
 }
