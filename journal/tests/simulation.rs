@@ -512,7 +512,6 @@ async fn recover(machine: &Machine, way: Way, fuse: &Arc<Fuse>) {
     let _ = match way {
         Way::Forward if !run.status.is_finished() => {
             let r = engine.carry_on(id).await;
-            eprintln!("c {:?} {:?}", r.as_ref().err(), r.as_ref().map(|r| r.status).ok());
             r
         }
         Way::Back if !matches!(run.status, Status::Failed | Status::RolledBack) => {
