@@ -53,6 +53,11 @@ pub struct Destination {
 }
 
 impl Destination {
+    /// All three.
+    pub fn new(dbname: &str, host: &str, port: u16) -> Destination {
+        Destination { dbname: Some(dbname.to_owned()), host: Some(host.to_owned()), port: Some(port) }
+    }
+
     fn keywords<'d>(&'d self, port: Option<&'d str>) -> [(&'static str, Option<&'d str>); 3] {
         [("dbname", self.dbname.as_deref()), ("host", self.host.as_deref()), ("port", port)]
     }
@@ -403,13 +408,6 @@ impl PgbouncerIni {
         self.edit(edits)
     }
 
-    /// Points the entry, each of its lines if it has several, to another database. The values of `dbname`, `host`
-    /// and `port` change in place; those that are missing are added at the end of the line.
-    pub fn repoint(&mut self, alias: &str, dbname: &str, host: &str, port: u16) -> Result<(), BouncerError> {
-        let (dbname, host) = (Some(dbname.to_owned()), Some(host.to_owned()));
-        self.repoint_to(alias, &Destination { dbname, host, port: Some(port) })
-    }
-
     /// Adds an entry that leads there; see [`add`](Self::add).
     pub fn add_to(&mut self, alias: &str, to: &Destination) -> Result<(), BouncerError> {
         let port = to.port.map(|port| port.to_string());
@@ -421,7 +419,7 @@ impl PgbouncerIni {
 
     /// Points the entry, each of its lines if it has several, there: the values of `dbname`, `host` and `port` change
     /// in place, those that are missing are added at the end of the line, and those that `to` has not are taken out.
-    pub fn repoint_to(&mut self, alias: &str, to: &Destination) -> Result<(), BouncerError> {
+    pub fn repoint(&mut self, alias: &str, to: &Destination) -> Result<(), BouncerError> {
         if to.port == Some(0) {
             return Err(unusable_value(alias, "port", "there is no port 0"));
         }
@@ -1492,6 +1490,29 @@ unheard_of = kept
     }
 
     #[test]
+    fn what_a_destination_has_not_is_taken_out_and_there_and_back_gives_the_same_bytes() {
+        for entry in
+            ["shop = dbname=shop_1", "shop=dbname=shop_1 pool_size=5", "shop =  pool_size=5   dbname=shop_1 "]
+        {
+            let text = format!("[databases]\n{entry}\nother = dbname=x port=1\n[pgbouncer]\n");
+            let mut ini = parsed(&text);
+            ini.repoint("shop", &Destination::new("shop_2", "127.0.0.1", 5433)).unwrap();
+            assert_eq!(ini.entry("shop").unwrap().port(), Some(5433), "{entry}");
+            let back = Destination { dbname: Some("shop_1".to_owned()), host: None, port: None };
+            ini.repoint("shop", &back).unwrap();
+            assert_eq!(String::from_utf8_lossy(ini.to_bytes()), text, "{entry}");
+        }
+    }
+
+    #[test]
+    fn a_keyword_that_comes_first_is_taken_out_with_the_blank_behind_it() {
+        let mut ini = parsed("[databases]\nshop = host=h  dbname = a port=1\n[pgbouncer]\n");
+        let to = Destination { dbname: Some("b".to_owned()), host: None, port: None };
+        ini.repoint("shop", &to).unwrap();
+        assert_eq!(String::from_utf8_lossy(ini.to_bytes()), "[databases]\nshop = dbname = b\n[pgbouncer]\n");
+    }
+
+    #[test]
     fn an_entry_is_repointed_in_its_place_and_dress() {
         for (before, after) in [
             ("a = dbname=x host=h port=1 pool_size=3", "a = dbname=y host=new port=2 pool_size=3"),
@@ -1508,7 +1529,7 @@ unheard_of = kept
                 let file =
                     |line: &str| format!(";x{eol}[databases]{eol}{line}{eol}b = host=h{eol}[pgbouncer]{eol}");
                 let mut ini = parsed(&file(before));
-                ini.repoint("a", "y", "new", 2).unwrap();
+                ini.repoint("a", &Destination::new("y", "new", 2)).unwrap();
                 assert_eq!(as_text(&ini), file(after));
                 let entry = ini.entry("a").unwrap();
                 let target = (entry.database(), entry.host(), entry.port());
@@ -1521,7 +1542,7 @@ unheard_of = kept
     fn every_line_of_a_name_is_changed() {
         let mut ini = parsed("[databases]\na = host=1\nb = host=1\na = host=2 port=7\n[pgbouncer]\n");
         assert_eq!(ini.duplicates(), [("a", vec![2, 4])]);
-        ini.repoint("a", "a", "3", 5432).unwrap();
+        ini.repoint("a", &Destination::new("a", "3", 5432)).unwrap();
         let first = "a = host=3 dbname=a port=5432";
         let last = "a = host=3 port=5432 dbname=a";
         assert_eq!(as_text(&ini), format!("[databases]\n{first}\nb = host=1\n{last}\n[pgbouncer]\n"));
@@ -1542,12 +1563,12 @@ unheard_of = kept
         assert_eq!(ini.remove("b"), Err(BouncerError::NoEntry { alias: "b".to_owned() }));
         let behind = BouncerError::BehindInclude { alias: "a".to_owned(), line: 3 };
         assert_eq!(ini.remove("a"), Err(behind.clone()));
-        assert_eq!(ini.repoint("a", "b", "c", 1), Err(behind));
+        assert_eq!(ini.repoint("a", &Destination::new("b", "c", 1)), Err(behind));
         let mut typical = parsed(TYPICAL);
-        assert!(typical.repoint("*", "b", "c", 1).is_err());
-        assert!(typical.repoint("shop", "b", "c", 0).is_err());
-        assert!(typical.repoint("shop", "", "c", 1).is_err());
-        assert!(typical.repoint("shop", "b\n", "c", 1).is_err());
+        assert!(typical.repoint("*", &Destination::new("b", "c", 1)).is_err());
+        assert!(typical.repoint("shop", &Destination::new("b", "c", 0)).is_err());
+        assert!(typical.repoint("shop", &Destination::new("", "c", 1)).is_err());
+        assert!(typical.repoint("shop", &Destination::new("b\n", "c", 1)).is_err());
         assert_eq!(as_text(&typical), TYPICAL);
     }
 
@@ -1651,7 +1672,7 @@ unheard_of = kept
                     ini.remove("new").unwrap();
                     prop_assert_eq!(ini.to_bytes(), text.as_bytes());
                 }
-                if ini.repoint("a", "x y", "h", 1).is_ok() {
+                if ini.repoint("a", &Destination::new("x y", "h", 1)).is_ok() {
                     prop_assert_eq!(ini.entry("a").unwrap().database(), "x y");
                 }
             }
@@ -1692,7 +1713,7 @@ unheard_of = kept
             let read = PgbouncerIni::parse(bytes).unwrap();
             for entry in read.entries() {
                 let mut ini = read.clone();
-                ini.repoint(entry.alias(), &dbname, "h", 5433).unwrap();
+                ini.repoint(entry.alias(), &Destination::new(&dbname, "h", 5433)).unwrap();
                 let changed = ini.entry(entry.alias()).unwrap();
                 let target = (changed.database(), changed.host(), changed.port());
                 prop_assert_eq!(target, (dbname.as_str().into(), Some("h".into()), Some(5433)));
@@ -1712,9 +1733,9 @@ unheard_of = kept
             let (before, after) = ini.to_bytes().split_at(at);
             let bytes = [before, line.as_bytes(), &after["shop =".len()..]].concat();
             let mut ini = PgbouncerIni::parse(bytes.clone()).unwrap();
-            ini.repoint("shop", "shop_2", "new", 1).unwrap();
+            ini.repoint("shop", &Destination::new("shop_2", "new", 1)).unwrap();
             prop_assert_ne!(ini.to_bytes(), bytes.as_slice());
-            ini.repoint("shop", "shop_1", "old", 5432).unwrap();
+            ini.repoint("shop", &Destination::new("shop_1", "old", 5432)).unwrap();
             prop_assert_eq!(ini.to_bytes(), bytes);
         }
     }

@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use pg_staging::bouncer::PgbouncerIni;
+use pg_staging::bouncer::{Destination, PgbouncerIni};
 use tempfile::TempDir;
 
 const DATABASES: &str = "\
@@ -288,7 +288,7 @@ fn wait_until(what: &str, mut true_yet: impl FnMut() -> bool) {
 fn to_21(ini: &mut PgbouncerIni) {
     ini.add("shop_20261121", &[("dbname", "shop_20261121"), ("host", "127.0.0.1"), ("port", "5432")])
         .unwrap();
-    ini.repoint("shop", "shop_20261121", "127.0.0.1", 5432).unwrap();
+    ini.repoint("shop", &Destination::new("shop_20261121", "127.0.0.1", 5432)).unwrap();
 }
 
 #[test]
@@ -346,7 +346,7 @@ fn quoted_names_crlf_and_foreign_bytes_arrive_unchanged() {
     fs::write(site.conf(), [b"# caf\xe9\r\n", crlf.as_bytes()].concat()).unwrap();
     let bytes = fs::read(site.conf()).unwrap();
     let mut ini = PgbouncerIni::parse(bytes).unwrap();
-    ini.repoint("shop", "it's a \"shop\"", "127.0.0.1", 5433).unwrap();
+    ini.repoint("shop", &Destination::new("it's a \"shop\"", "127.0.0.1", 5433)).unwrap();
     fs::write(site.upload_path(), ini.upload(site.conf().to_str().unwrap(), "admin").unwrap()).unwrap();
 
     assert_eq!(site.run(), site.installed(&ini));
@@ -635,7 +635,7 @@ fn of_two_at_the_same_time_one_wins_and_one_learns_that_the_file_changed() {
     let site = Site::start();
     let mut uploads = Vec::new();
     for (name, day) in [("pgbouncer.one.ini", "shop_1"), ("pgbouncer.two.ini", "shop_2")] {
-        let ini = site.upload(|ini| ini.repoint("shop", day, "127.0.0.1", 5432).unwrap());
+        let ini = site.upload(|ini| ini.repoint("shop", &Destination::new(day, "127.0.0.1", 5432)).unwrap());
         fs::rename(site.upload_path(), site.path("home").join(name)).unwrap();
         let mut command = site.command(&[name, &site.port.to_string()]);
         uploads.push((command.stdin(Stdio::null()).stderr(Stdio::null()).spawn().unwrap(), ini));

@@ -510,10 +510,7 @@ async fn recover(machine: &Machine, way: Way, fuse: &Arc<Fuse>) {
     }
     // Errors are crashes, or say that there is nothing left to do: the end is looked at by the caller.
     let _ = match way {
-        Way::Forward if !run.status.is_finished() => {
-            let r = engine.carry_on(id).await;
-            r
-        }
+        Way::Forward if !run.status.is_finished() => engine.carry_on(id).await,
         Way::Back if !matches!(run.status, Status::Failed | Status::RolledBack) => {
             match engine.roll_back(id, "asked").await {
                 // What is gone for good leaves only the way forward.

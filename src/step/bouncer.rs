@@ -102,7 +102,7 @@ impl Settings {
     /// Makes the file say `after` of `name`, from the file as `ini` has it, and has pgbouncer read it.
     async fn install(&self, at: &Context<'_>, mut ini: PgbouncerIni, change: &Change) -> Result<(), Failure> {
         let edited = match (&change.after, ini.entry(&change.name).is_some()) {
-            (Some(after), true) => ini.repoint_to(&change.name, &Destination::from(after)),
+            (Some(after), true) => ini.repoint(&change.name, &Destination::from(after)),
             (Some(after), false) => ini.add_to(&change.name, &Destination::from(after)),
             (None, true) => ini.remove(&change.name),
             (None, false) => Ok(()),
