@@ -151,6 +151,7 @@ fn backup_url(target: &Target, date: Date) -> Result<(String, String), Error> {
     let folder = target.backups_url();
     let name = DumpName::new(&target.dbname, date)?.to_string();
     let mut dump = folder.clone();
+    dump.set_query(None);
     let not_a_folder =
         || Error::new(ExitCode::USAGE, format!("{} cannot hold dumps", backup::without_password(&folder)));
     dump.path_segments_mut().map_err(|()| not_a_folder())?.pop_if_empty().push(&name);
