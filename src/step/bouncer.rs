@@ -13,6 +13,7 @@ use super::create_database::comment_of;
 use super::preflight::Alias;
 use super::{Settings, read, write};
 use crate::bouncer::{BouncerError, Destination, PgbouncerIni};
+use crate::world::disk;
 
 /// Adds an entry for the copy.
 pub struct Add {
@@ -77,7 +78,7 @@ fn failed(error: &BouncerError, settings: &Settings) -> Failure {
 
 impl Settings {
     async fn ini(&self, at: &Context<'_>) -> Result<PgbouncerIni, Failure> {
-        crate::world::disk::make_private_folder(&self.workspace(at.run()))?;
+        disk::make_private_folder(&self.workspace(at.run()))?;
         parse(self.far(at.run()).read_ini().await?, self)
     }
 
@@ -204,6 +205,13 @@ impl Settings {
 
     /// Back to what was before, if it is still as this run left it; what somebody else made of it stays.
     async fn undo(&self, at: &Context<'_>, intent: &Detail) -> Result<Detail, Failure> {
+        let undone = self.point_back(at, intent).await;
+        // When this is tried again later, nobody comes after it to remove the folder.
+        disk::remove_folder_if_empty(&self.workspace(at.run()))?;
+        undone
+    }
+
+    async fn point_back(&self, at: &Context<'_>, intent: &Detail) -> Result<Detail, Failure> {
         let change: Change = read(intent)?;
         self.far(at.run()).discard_upload(&self.tag(at)).await?;
         let ini = self.ini(at).await?;

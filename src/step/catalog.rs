@@ -9,7 +9,7 @@ use journal::event::{Detail, Failure, Hash};
 use journal::step::{Context, Intent, Observed, Step};
 use serde::{Deserialize, Serialize};
 
-use super::{Settings, fetch, outcome, read, server, write};
+use super::{Settings, fetch, outcome, read, server, shortened, write};
 use crate::contents::{Contents, ContentsError, Rules, Selection, filter};
 use crate::world::disk;
 use crate::world::postgres::literal;
@@ -87,8 +87,8 @@ impl Catalog {
             kept: selection.kept.len() as u64,
             dropped: selection.dropped.len() as u64,
             selection: at.attach(&attached).await?.to_string(),
-            warnings: selection.warnings.iter().map(ToString::to_string).collect(),
-            missing_grantees,
+            warnings: shortened(selection.warnings.iter().map(ToString::to_string)),
+            missing_grantees: shortened(missing_grantees),
             dump,
         };
         Ok((selected, list))

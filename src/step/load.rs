@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use self::messages::{Message, is_progress, read_messages};
 use super::catalog::Selected;
 use super::create_database::{Mark, comment_of};
-use super::{Settings, application_name, end_leftovers, outcome, process_of, read, server, write};
+use super::{Settings, application_name, end_leftovers, outcome, process_of, read, server, shortened, write};
 use crate::world::disk;
 use crate::world::postgres::{Server, identifier, literal};
 use crate::world::process::{Ended, Program};
@@ -111,7 +111,7 @@ impl Load {
         };
         let went_through = ended.status.success() || read.ignored == Some(tolerated.len() as u64);
         if went_through && errors.is_empty() {
-            let tolerated = tolerated.into_iter().map(ToString::to_string).collect();
+            let tolerated = shortened(tolerated.into_iter().map(ToString::to_string));
             return Ok(Loaded { entries: plan.entries, tolerated, output });
         }
         let first = errors.first().map(|message| message.to_string());

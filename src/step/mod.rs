@@ -213,6 +213,23 @@ pub fn write<T: Serialize>(value: &T) -> Detail {
     }
 }
 
+/// As many of `all` as an event has room for, and how many more there are. The whole belongs into an attachment.
+fn shortened(all: impl IntoIterator<Item = String>) -> Vec<String> {
+    const MOST: usize = 15;
+    const LONGEST: usize = 200;
+    let all: Vec<String> = all.into_iter().collect();
+    let more = all.len().saturating_sub(MOST);
+    let short = |text: String| match text.char_indices().nth(LONGEST) {
+        Some((end, _)) => format!("{}…", text.get(..end).unwrap_or_default()),
+        None => text,
+    };
+    let mut shown: Vec<String> = all.into_iter().take(MOST).map(short).collect();
+    if more > 0 {
+        shown.push(format!("and {more} more"));
+    }
+    shown
+}
+
 /// The outcome of an earlier step of the same run.
 async fn outcome<T: DeserializeOwned>(at: &Context<'_>, step: &str) -> Result<T, Failure> {
     let missing = || Failure::new(format!("step '{step}' of this run has no outcome"));

@@ -8,7 +8,7 @@
 use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
-use journal::event::{Detail, Failure};
+use journal::event::{Detail, Failure, Hash};
 use journal::step::{Context, Intent, Observed, Step};
 use regex::Regex;
 use serde::{Deserialize, Serialize};
@@ -34,9 +34,11 @@ pub struct Given {
     pub folder: Option<PathBuf>,
 }
 
+/// What is announced: the attachment with the files as [`Planned`], and how many they are.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct Plan {
-    files: Vec<Planned>,
+    files: String,
+    count: usize,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -71,6 +73,13 @@ impl Sql {
             files.push(Planned { file, sha256: disk::sha256(&bytes), whole });
         }
         Ok(files)
+    }
+
+    async fn planned(at: &Context<'_>, intent: &Detail) -> Result<Vec<Planned>, Failure> {
+        let Plan { files, .. } = read(intent)?;
+        let hash: Hash = files.parse().map_err(|error| Failure::new(format!("{error}")))?;
+        serde_json::from_slice(&at.attachment(hash).await?)
+            .map_err(|error| Failure::new("the list of SQL files cannot be read").because(error))
     }
 
     /// What the mark says when a file took effect.
@@ -128,26 +137,27 @@ fn psql(settings: &Settings, server: &Server, at: &Context<'_>) -> Program {
 
 #[async_trait]
 impl Step for Sql {
-    async fn intend(&self, _: &Context<'_>) -> Result<Intent, Failure> {
+    async fn intend(&self, at: &Context<'_>) -> Result<Intent, Failure> {
         let files = self.files()?;
         if files.is_empty() {
             let folder =
                 self.given.folder.as_deref().map_or("sql_path is not configured".to_owned(), there_is_none);
             return Ok(Intent::Skip(folder));
         }
-        Ok(Intent::Do(write(&Plan { files })))
+        let attached = serde_json::to_vec(&files).map_err(|error| Failure::new(error.to_string()))?;
+        let plan = Plan { files: at.attach(&attached).await?.to_string(), count: files.len() };
+        Ok(Intent::Do(write(&plan)))
     }
 
     async fn observe(&self, at: &Context<'_>, intent: &Detail) -> Result<Observed, Failure> {
-        let plan: Plan = read(intent)?;
+        let files = Sql::planned(at, intent).await?;
         let server = server(at, &self.settings).await?;
         end_leftovers(at, &server, &self.settings.maintdb).await?;
         let session = server.connect(&self.settings.maintdb, "pg_staging").await?;
         let comment = comment_of(&session, &self.settings.database).await?.unwrap_or_default();
         let done = Mark::what_is_done(&comment, at.run()).unwrap_or_default();
-        let next =
-            plan.files.iter().position(|file| Sql::reached(at, file) == done).map_or(0, |last| last + 1);
-        Ok(match plan.files.get(next) {
+        let next = files.iter().position(|file| Sql::reached(at, file) == done).map_or(0, |last| last + 1);
+        Ok(match files.get(next) {
             None => Observed::Done(intent.clone()),
             Some(file) if file.whole => Observed::Absent,
             Some(file) => Observed::Partial(format!("{} may have run in part", file.file.display())),
@@ -155,18 +165,18 @@ impl Step for Sql {
     }
 
     async fn act(&self, at: &Context<'_>, intent: &Detail) -> Result<Detail, Failure> {
-        let plan: Plan = read(intent)?;
+        let files = Sql::planned(at, intent).await?;
         let server = server(at, &self.settings).await?;
         let session = server.connect(&self.settings.maintdb, "pg_staging").await?;
-        for (index, file) in plan.files.iter().enumerate() {
+        for (index, file) in files.iter().enumerate() {
             let comment = comment_of(&session, &self.settings.database).await?.unwrap_or_default();
             let done = Mark::what_is_done(&comment, at.run()).unwrap_or_default();
-            if plan.files.iter().skip(index).any(|later| Sql::reached(at, later) == done) {
+            if files.iter().skip(index).any(|later| Sql::reached(at, later) == done) {
                 continue;
             }
             self.run_file(at, &server, file).await?;
             at.part_done(&file.name(), write(&serde_json::json!({ "sha256": file.sha256 }))).await?;
-            at.progress(index as u64 + 1, Some(plan.files.len() as u64), "files");
+            at.progress(index as u64 + 1, Some(files.len() as u64), "files");
         }
         Ok(intent.clone())
     }

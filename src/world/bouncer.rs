@@ -3,8 +3,13 @@
 //! It speaks the simple query protocol only, one command a call (pgbouncer 1.18 and 1.25); columns are read by name,
 //! since their order and number differ between versions.
 
+use std::time::Duration;
+
 use super::Trouble;
 use super::postgres::{Rows, Server, Session};
+
+/// How long an answer may take.
+const ANSWER_LIMIT: Duration = Duration::from_secs(20);
 
 /// The console of one pgbouncer.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,7 +53,7 @@ impl Console {
 
     /// SHOW DATABASES.
     pub async fn databases(&self) -> Result<Vec<Shown>, Trouble> {
-        let (columns, rows) = self.session().await?.named_rows("SHOW DATABASES").await?;
+        let (columns, rows) = self.ask("SHOW DATABASES").await?;
         Ok(shown(&columns, rows))
     }
 
@@ -71,8 +76,18 @@ impl Console {
         if self.database(alias).await?.is_none() {
             return Ok(());
         }
-        let sql = format!("{command} {}", super::postgres::identifier(alias));
-        self.session().await?.execute(&sql).await
+        self.ask(&format!("{command} {}", super::postgres::identifier(alias))).await.map(|_| ())
+    }
+
+    /// One command, answered within a limit: pgbouncer can take a connection and then say nothing.
+    async fn ask(&self, command: &str) -> Result<(Vec<String>, Rows), Trouble> {
+        let session = self.session().await?;
+        tokio::time::timeout(ANSWER_LIMIT, session.named_rows(command)).await.unwrap_or_else(|_| {
+            let limit = ANSWER_LIMIT.as_secs();
+            Err(Trouble::new(format!("pgbouncer on {} does not answer {command}", self.server.place()))
+                .because(format!("nothing came within {limit} s"))
+                .transient(true))
+        })
     }
 }
 

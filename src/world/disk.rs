@@ -88,6 +88,17 @@ pub fn remove_folder(path: &Path) -> Result<bool, Trouble> {
     }
 }
 
+/// Removes a folder if there is nothing in it.
+pub fn remove_folder_if_empty(path: &Path) -> Result<(), Trouble> {
+    match fs::remove_dir(path) {
+        Ok(()) => sync_parent(path),
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::DirectoryNotEmpty) => {
+            Ok(())
+        }
+        Err(error) => Err(refused("remove", path, &error)),
+    }
+}
+
 /// The files in a folder whose names end in `suffix`, in order of their names; none when there is no such folder.
 pub fn files_with_suffix(folder: &Path, suffix: &str) -> Result<Vec<PathBuf>, Trouble> {
     let entries = match fs::read_dir(folder) {

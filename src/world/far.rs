@@ -9,6 +9,10 @@ use std::path::{Path, PathBuf};
 use super::process::{Ended, Program, is_program};
 use super::{Trouble, disk, machine};
 
+/// A host that does not answer is not waited for for ever. ssh takes the first value it meets, so the user's own wins.
+const PATIENCE: [&str; 6] =
+    ["-o", "ConnectTimeout=10", "-o", "ServerAliveInterval=15", "-o", "ServerAliveCountMax=4"];
+
 /// How to reach the host, and what is there.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Far {
@@ -155,7 +159,7 @@ impl Far {
     }
 
     fn ssh(&self) -> Program {
-        Program::new("ssh").args(["-o", "BatchMode=yes"]).args(self.ssh_options.iter())
+        Program::new("ssh").args(["-o", "BatchMode=yes"]).args(self.ssh_options.iter()).args(PATIENCE)
     }
 
     /// scp takes ssh's options but for these: its `-p` means something else, and it has no `-l user`.
@@ -177,7 +181,7 @@ impl Far {
                 _ => words.push(option.into()),
             }
         }
-        Program::new("scp").args(words)
+        Program::new("scp").args(words).args(PATIENCE)
     }
 
     /// An IPv6 address needs brackets in front of scp's colon.
