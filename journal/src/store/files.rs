@@ -20,28 +20,28 @@ mod intake;
 mod locks;
 mod rebuild;
 mod record;
+mod session;
+mod upkeep;
 mod wal;
 
-use std::collections::BTreeSet;
-use std::fs;
 use std::io;
 use std::iter::Peekable;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use uuid::Uuid;
 
-use self::database::{Broken, Session, Turn};
+use self::database::Broken;
 use self::folder::{Folder, failed};
-use self::intake::{Damage, Found};
 use self::locks::Owned;
 pub use self::rebuild::Rebuilt;
+use self::session::Session;
+use self::upkeep::{Bring, Inner};
 use self::wal::{RunFile, Scan};
 use super::{Claim, Log, Store, StoreError, Stored};
-use crate::clock::{Clock as _, SystemClock};
-use crate::event::{Actor, Hash, RunId};
+use crate::event::{Hash, RunId};
 use crate::query::{Query, Summary};
 
 /// How long the database may give no sign of life before it counts as damaged.
@@ -53,21 +53,6 @@ pub struct FileStore {
     inner: Arc<Inner>,
 }
 
-#[derive(Debug)]
-struct Inner {
-    folder: Folder,
-    patience: Duration,
-    notices: Mutex<Notices>,
-    /// Who last claimed a run, to sign what the store itself records.
-    actor: Mutex<Option<Actor>>,
-}
-
-#[derive(Debug, Default)]
-struct Notices {
-    told: Vec<String>,
-    pending: Vec<String>,
-}
-
 impl FileStore {
     /// The store in the folder `dir`, which is made when it is missing.
     pub fn open(dir: PathBuf) -> Result<FileStore, StoreError> {
@@ -76,14 +61,8 @@ impl FileStore {
 
     /// The same, but the database counts as damaged when it gives no sign of life for `patience`.
     pub fn with_patience(dir: PathBuf, patience: Duration) -> Result<FileStore, StoreError> {
-        Ok(FileStore {
-            inner: Arc::new(Inner {
-                folder: Folder::open(dir)?,
-                patience,
-                notices: Mutex::default(),
-                actor: Mutex::default(),
-            }),
-        })
+        let inner = Inner::new(Folder::open(dir)?, patience);
+        Ok(FileStore { inner: Arc::new(inner) })
     }
 
     /// The store's folder.
@@ -131,7 +110,7 @@ impl Store for FileStore {
         if let Some(target) = &claim.target {
             locks.push(Owned::take(folder.target_lock(target), target, claim).await?);
         }
-        *self.inner.actor() = Some(claim.actor.clone());
+        self.inner.signed_by(&claim.actor);
         self.blocking(move |inner| {
             let log = FileLog::open(inner, run, known, locks)?;
             Ok(Box::new(log) as Box<dyn Log>)
@@ -194,7 +173,7 @@ impl Store for FileStore {
     }
 
     fn take_notices(&self) -> Vec<String> {
-        std::mem::take(&mut self.inner.notices().pending)
+        self.inner.take_notices()
     }
 }
 
@@ -244,253 +223,6 @@ where
     })
 }
 
-/// Which run files a burst brings into the database.
-#[derive(Debug, Clone, Copy)]
-enum Bring {
-    /// Those that may hold more than the database.
-    Marked,
-    /// Those, and this run's, marked or not.
-    MarkedAnd(RunId),
-    /// This run's, as its owner.
-    Owned(RunId),
-    /// All there are, and those that should be there.
-    All,
-}
-
-impl Bring {
-    fn runs(self, session: &Session, folder: &Folder) -> Result<BTreeSet<RunId>, Broken> {
-        let mut runs = BTreeSet::new();
-        match self {
-            Bring::Marked => runs.extend(folder.marked()?),
-            Bring::MarkedAnd(run) => {
-                runs.extend(folder.marked()?);
-                runs.insert(run);
-            }
-            Bring::Owned(run) => {
-                runs.insert(run);
-            }
-            Bring::All => {
-                runs.extend(folder.written()?);
-                for run in session.all_runs() {
-                    runs.insert(run?);
-                }
-            }
-        }
-        Ok(runs)
-    }
-
-    /// The run whose lock this process holds, if it does.
-    fn owned(self) -> Option<RunId> {
-        match self {
-            Bring::Owned(run) => Some(run),
-            _ => None,
-        }
-    }
-}
-
-impl Inner {
-    /// Brings run files into the database and does `work` with it; makes it anew, once, when it turns out to be
-    /// damaged, and then does `work` again.
-    fn burst<T, W>(&self, bring: Bring, work: W) -> Result<T, StoreError>
-    where
-        T: Send + 'static,
-        W: Fn(&Session) -> Result<T, Broken> + Send + Sync + 'static,
-    {
-        let turn = database::take_turn(&self.folder)?;
-        let work = Arc::new(work);
-        self.make_if_missing(&turn)?;
-        match self.attempt(&turn, bring, Arc::clone(&work)) {
-            Err(Broken::Damaged(why)) => {
-                self.remake(&turn, &why)?;
-                self.attempt(&turn, bring, work)
-            }
-            done => done,
-        }
-        .map_err(|broken| rebuild::explain(&self.folder.database(), broken))
-    }
-
-    fn attempt<T, W>(&self, turn: &Turn, bring: Bring, work: Arc<W>) -> Result<T, Broken>
-    where
-        T: Send + 'static,
-        W: Fn(&Session) -> Result<T, Broken> + Send + Sync + 'static,
-    {
-        let head = database::head(&self.folder)?;
-        let folder = self.folder.clone();
-        let database = self.folder.database();
-        let (done, found, next) = database::burst(turn, &database, self.patience, move |session| {
-            session.check(head.unwrap_or(1))?;
-            let mut found = Found::default();
-            for run in bring.runs(session, &folder)? {
-                intake::bring_in(session, &folder, run, matches!(bring, Bring::All), &mut found)?;
-                session.alive();
-            }
-            Ok((work(session)?, found, session.next_seq()?))
-        })?;
-        if head != Some(next) {
-            database::set_head(&self.folder, next)?;
-        }
-        self.act_on(&found, bring)?;
-        Ok(done)
-    }
-
-    /// What remains to be done once everything that was brought in is durable.
-    fn act_on(&self, found: &Found, bring: Bring) -> Result<(), StoreError> {
-        for damaged in &found.damaged {
-            if matches!(bring, Bring::All) && self.mend_damaged(damaged)? {
-                continue;
-            }
-            self.tell(format!(
-                "the run file {} is damaged {}; nothing after that is shown",
-                damaged.path.display(),
-                damaged.why
-            ));
-        }
-        for (run, events) in &found.shortened {
-            self.mend(*run, events, bring.owned() == Some(*run))?;
-        }
-        for (run, size) in &found.settled {
-            self.unmark(*run, *size)?;
-        }
-        Ok(())
-    }
-
-    /// Puts back what a run file lost, unless another process owns the run and writes to that file.
-    fn mend(&self, run: RunId, events: &[Vec<u8>], owned: bool) -> Result<(), StoreError> {
-        let nobody_else = if owned { None } else { locks::look(&self.folder.run_lock(run))? };
-        let path = self.folder.run_file(run);
-        if nobody_else.is_none() && !owned {
-            return Ok(());
-        }
-        let left = wal::read(&path, run)?;
-        if left.damage.is_some() || left.events.len() >= events.len() {
-            return Ok(());
-        }
-        wal::replace(&path, events.iter().map(Vec::as_slice))?;
-        self.tell(format!(
-            "the run file {} had lost {} of its {} events; they were put back from the database",
-            path.display(),
-            events.len() - left.events.len(),
-            events.len()
-        ));
-        Ok(())
-    }
-
-    /// Puts a file in the place of one that is damaged and of which the database has everything, and keeps that one.
-    /// Gives whether it did.
-    fn mend_damaged(&self, damaged: &Damage) -> Result<bool, StoreError> {
-        let nobody = locks::look(&self.folder.run_lock(damaged.run))?;
-        let (Some(_nobody), Some(events)) = (nobody, &damaged.whole) else {
-            return Ok(false);
-        };
-        let path = &damaged.path;
-        let aside = path.with_extension(format!("log.damaged.{}", SystemClock.mint()));
-        fs::hard_link(path, &aside).map_err(failed("set aside", path))?;
-        wal::replace(path, events.iter().map(Vec::as_slice))?;
-        self.tell(format!(
-            "the run file {} was damaged {}; it was mended from the database, and the damaged one is {}",
-            path.display(),
-            damaged.why,
-            aside.display()
-        ));
-        Ok(true)
-    }
-
-    /// Takes away the marker of a run that nobody owns and whose file, of `size` bytes then, is in the database.
-    fn unmark(&self, run: RunId, size: u64) -> Result<(), StoreError> {
-        let marker = self.folder.marker(run);
-        if !marker.exists() {
-            return Ok(());
-        }
-        let nobody = locks::look(&self.folder.run_lock(run))?;
-        if nobody.is_some() && intake::size_of(&self.folder, run)? == size {
-            folder::remove(&marker)?;
-        }
-        Ok(())
-    }
-
-    fn make_if_missing(&self, turn: &Turn) -> Result<(), StoreError> {
-        let database = self.folder.database();
-        if database.join("db").exists() {
-            return Ok(());
-        }
-        let marked: BTreeSet<RunId> = self.folder.marked()?.into_iter().collect();
-        let was_there = database.exists()
-            || database::head(&self.folder)?.is_some()
-            || self.folder.written()?.iter().any(|run| !marked.contains(run));
-        if was_there {
-            self.remake(turn, "it was gone").map(drop)
-        } else {
-            rebuild::make(turn, &self.folder, self.patience)
-        }
-    }
-
-    fn remake(&self, turn: &Turn, why: &str) -> Result<Rebuilt, StoreError> {
-        let actor = self.actor().clone();
-        let rebuilt = rebuild::remake(turn, &self.folder, self.patience, actor, why)?;
-        let Rebuilt { runs, events, .. } = rebuilt;
-        let old = rebuilt
-            .set_aside
-            .as_ref()
-            .map_or_else(String::new, |path| format!("; the old one is {}", path.display()));
-        self.tell(format!(
-            "the journal's database was made anew from {events} events of {runs} runs, because {why}{old}"
-        ));
-        Ok(rebuilt)
-    }
-
-    fn rebuild(&self) -> Result<Rebuilt, StoreError> {
-        let turn = database::take_turn(&self.folder)?;
-        if self.folder.database().join("db").exists() {
-            match self.attempt(&turn, Bring::All, Arc::new(|_: &Session| Ok(()))) {
-                // What it still has of run files that were damaged or removed cannot be had.
-                Ok(()) | Err(Broken::Damaged(_)) => {}
-                Err(broken) => return Err(rebuild::explain(&self.folder.database(), broken)),
-            }
-        }
-        self.remake(&turn, "that was asked for")
-    }
-
-    /// What the database and the run's file hold of `run`, which agree, the file being mended if need be.
-    fn know(&self, run: RunId, bring: Bring) -> Result<(Vec<Stored>, Scan), StoreError> {
-        let look = || -> Result<(Vec<Stored>, Scan), StoreError> {
-            let stored = self.burst(bring, move |session| session.events(run))?;
-            let path = self.folder.run_file(run);
-            let scan = wal::read(&path, run)?;
-            match scan.damage {
-                Some(what) => Err(StoreError::Damaged { path, what }),
-                None => Ok((stored, scan)),
-            }
-        };
-        let (stored, scan) = look()?;
-        let differ = |(stored, event): (&Stored, &Vec<u8>)| stored.bytes != *event;
-        if !stored.iter().zip(&scan.events).any(differ) {
-            return Ok((stored, scan));
-        }
-        let turn = database::take_turn(&self.folder)?;
-        self.remake(&turn, &format!("what it held of run {run} was not what the run's file holds"))?;
-        drop(turn);
-        look()
-    }
-
-    /// Each thing is told once.
-    fn tell(&self, notice: String) {
-        let mut notices = self.notices();
-        if !notices.told.contains(&notice) {
-            notices.told.push(notice.clone());
-            notices.pending.push(notice);
-        }
-    }
-
-    /// Nothing in here panics half-way, so what a poisoned lock guards is whole.
-    fn notices(&self) -> MutexGuard<'_, Notices> {
-        self.notices.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn actor(&self) -> MutexGuard<'_, Option<Actor>> {
-        self.actor.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
 /// The right to append to a run's file.
 struct FileLog {
     inner: Arc<Inner>,
@@ -530,7 +262,7 @@ impl Log for FileLog {
 
 impl Drop for FileLog {
     fn drop(&mut self) {
-        if self.published == self.file.length() {
+        if self.file.is_whole() && self.published == self.file.length() {
             // A marker that stays makes the next reader look once more.
             let _ = folder::remove(&self.inner.folder.marker(self.run));
         }

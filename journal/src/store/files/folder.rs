@@ -8,8 +8,13 @@ use std::path::{Path, PathBuf};
 use std::process;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use uuid::Uuid;
+
 use super::super::StoreError;
 use crate::event::{Hash, RunId};
+
+/// How the names of databases begin that are not finished.
+const IN_MAKING: &str = "sled.new.";
 
 /// The journal's folder.
 #[derive(Debug, Clone)]
@@ -73,9 +78,22 @@ impl Folder {
         self.root.join("sled")
     }
 
-    /// Where a database is made, before it is put in place whole.
-    pub(super) fn database_in_making(&self) -> PathBuf {
-        self.root.join("sled.new")
+    /// Where a database is made, before it is put in place whole; each at a place of its own, since a thread that was
+    /// left to itself may still be at work on another.
+    pub(super) fn database_in_making(&self, id: Uuid) -> PathBuf {
+        self.root.join(format!("{IN_MAKING}{id}"))
+    }
+
+    /// Removes databases that were never finished, and so hold nothing that the run files have not.
+    pub(super) fn remove_unfinished_databases(&self) -> Result<(), StoreError> {
+        for entry in fs::read_dir(&self.root).map_err(failed("list", &self.root))? {
+            let entry = entry.map_err(failed("list", &self.root))?;
+            if entry.file_name().to_string_lossy().starts_with(IN_MAKING) {
+                // One that is still written to stays until the next time.
+                let _ = fs::remove_dir_all(entry.path());
+            }
+        }
+        Ok(())
     }
 
     pub(super) fn database_lock(&self) -> PathBuf {

@@ -5,9 +5,10 @@ use std::io;
 use std::path::PathBuf;
 
 use super::super::StoreError;
-use super::database::{Broken, Session};
+use super::database::Broken;
 use super::folder::{Folder, failed};
 use super::record::Record;
+use super::session::Session;
 use super::wal::{self, Scan};
 use crate::event::RunId;
 

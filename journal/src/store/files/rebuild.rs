@@ -103,11 +103,8 @@ fn number(folder: &Folder) -> Result<Numbers, StoreError> {
 
 /// Makes a database elsewhere, and puts it in place when it is whole.
 fn build(turn: &Turn, folder: &Folder, patience: Duration, numbers: Numbers) -> Result<(), StoreError> {
-    let path = folder.database_in_making();
-    if path.exists() {
-        // Never finished, so it holds nothing that the run files have not.
-        fs::remove_dir_all(&path).map_err(failed("remove", &path))?;
-    }
+    folder.remove_unfinished_databases()?;
+    let path = folder.database_in_making(SystemClock.mint());
     folder::make(&path)?;
     let files = folder.clone();
     let next = database::burst(turn, &path, patience, move |session| {

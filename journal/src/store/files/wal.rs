@@ -162,6 +162,11 @@ impl RunFile {
         self.length
     }
 
+    /// Whether no append has failed.
+    pub(super) fn is_whole(&self) -> bool {
+        !self.broken
+    }
+
     /// Appends `event` as number `n`; durable when this returns without an error, and the last append otherwise.
     pub(super) fn append(&mut self, n: u64, event: &[u8]) -> Result<(), StoreError> {
         if self.broken || n != self.next_n {

@@ -1,0 +1,523 @@
+//! What every store promises, held against each of them.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    reason = "a test that cannot go on fails"
+)]
+
+mod material;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use jiff::{SignedDuration, Timestamp};
+use journal::event::{Event, Failure, Hash, RollbackCause, RunId, StopCause};
+use journal::query::{Query, Summary};
+use journal::run::Status;
+use journal::store::files::FileStore;
+use journal::store::memory::MemoryStore;
+use journal::store::{Store, StoreError};
+use material::{BEGINNING, Story, of_newer_type, run_id, started};
+
+/// Where a test gets its store from.
+trait Factory {
+    /// The store as the next process would see it.
+    fn open(&self) -> Arc<dyn Store>;
+}
+
+#[derive(Default)]
+struct InMemory(MemoryStore);
+
+impl Factory for InMemory {
+    fn open(&self) -> Arc<dyn Store> {
+        Arc::new(self.0.clone())
+    }
+}
+
+struct OnFiles(tempfile::TempDir);
+
+impl Default for OnFiles {
+    fn default() -> Self {
+        OnFiles(tempfile::tempdir().unwrap())
+    }
+}
+
+impl Factory for OnFiles {
+    fn open(&self) -> Arc<dyn Store> {
+        Arc::new(FileStore::open(self.0.path().join("journal")).unwrap())
+    }
+}
+
+macro_rules! every_store {
+    ($($promise:ident)*) => {
+        mod memory {
+            $(#[tokio::test]
+            async fn $promise() {
+                super::$promise(&super::InMemory::default()).await;
+            })*
+        }
+        mod files {
+            $(#[tokio::test]
+            async fn $promise() {
+                super::$promise(&super::OnFiles::default()).await;
+            })*
+        }
+    };
+}
+
+every_store! {
+    what_is_appended_is_loaded_and_read
+    a_run_goes_on_with_its_next_owner
+    numbers_in_the_store_are_unique_and_stay
+    an_append_out_of_order_is_refused
+    a_run_that_never_began_is_not_there
+    a_run_has_one_owner
+    a_target_has_one_owner
+    a_run_is_held_as_long_as_its_log_lives
+    runs_come_newest_first_up_to_the_limit
+    every_filter_filters
+    runs_that_change_nothing_are_shown_on_request
+    status_follows_the_events
+    a_moving_run_without_a_process_is_interrupted
+    a_run_is_found_by_any_part_of_its_id
+    attachments_are_kept_by_their_hash
+    an_event_that_may_be_passed_over_is_passed_over
+    a_run_of_a_newer_version_is_listed_and_not_read
+    many_runs_are_all_there
+    readers_see_a_growing_run_whole
+}
+
+fn ids(summaries: &[Summary]) -> Vec<RunId> {
+    summaries.iter().map(|summary| summary.id).collect()
+}
+
+fn stopped() -> Event {
+    Event::RunStopped { cause: StopCause::Signal(2), error: None }
+}
+
+async fn what_is_appended_is_loaded_and_read(factory: &dyn Factory) {
+    let store = factory.open();
+    let mut story = Story::new(1, started("restore", Some("shop")));
+    let log = story.write(&*store, 3, Some(Event::RunSucceeded)).await;
+    // Whether it is published or not, and whether its owner lives or not.
+    for store in [&store, &factory.open()] {
+        assert_eq!(store.load(story.run).await.unwrap(), story.told);
+        let read = store.read(story.run).await.unwrap();
+        assert!(read.iter().map(|stored| &stored.bytes).eq(&story.told));
+    }
+    drop(log);
+    assert_eq!(factory.open().load(story.run).await.unwrap(), story.told);
+    assert_eq!(store.take_notices(), Vec::<String>::new());
+}
+
+async fn a_run_goes_on_with_its_next_owner(factory: &dyn Factory) {
+    let mut story = Story::new(1, started("restore", Some("shop")));
+    let mut log = story.write(&*factory.open(), 2, Some(stopped())).await;
+    log.publish().await.unwrap();
+    drop(log);
+    for _ in 0..3 {
+        let store = factory.open();
+        assert_eq!(store.load(story.run).await.unwrap(), story.told);
+        let mut log = store.claim(&story.claim()).await.unwrap();
+        let part = story.part();
+        story.append(&mut *log, &part).await.unwrap();
+    }
+    assert_eq!(factory.open().load(story.run).await.unwrap(), story.told);
+    assert_eq!(factory.open().read(story.run).await.unwrap().len(), story.told.len());
+}
+
+async fn numbers_in_the_store_are_unique_and_stay(factory: &dyn Factory) {
+    let store = factory.open();
+    let mut stories: Vec<Story> = (1..=4)
+        .map(|number| Story::new(number, started("restore", Some(&format!("section{number}")))))
+        .collect();
+    let mut logs = Vec::new();
+    for story in &mut stories {
+        logs.push(story.write(&*store, 0, None).await);
+    }
+    let mut known: Vec<Vec<u64>> = vec![Vec::new(); stories.len()];
+    for round in 0..4 {
+        for (story, log) in stories.iter_mut().zip(&mut logs) {
+            let part = story.part();
+            story.append(&mut **log, &part).await.unwrap();
+        }
+        let before: BTreeSet<u64> = known.iter().flatten().copied().collect();
+        let mut seen = BTreeSet::new();
+        for (story, known) in stories.iter().zip(&mut known) {
+            let read = store.read(story.run).await.unwrap();
+            let seqs: Vec<u64> = read.iter().map(|stored| stored.seq).collect();
+            assert_eq!(seqs.len(), round + 2);
+            assert!(seqs.is_sorted(), "{seqs:?}");
+            assert!(seqs.starts_with(known), "{known:?} became {seqs:?}");
+            assert!(seqs.iter().all(|seq| seen.insert(*seq)), "{seqs:?} were given twice");
+            *known = seqs;
+        }
+        // What became known later has greater numbers.
+        let last = before.last().copied().unwrap_or_default();
+        assert!(seen.difference(&before).all(|seq| *seq > last));
+    }
+    let all: BTreeSet<u64> = known.into_iter().flatten().collect();
+    assert!(all.into_iter().eq(1..=20));
+}
+
+async fn an_append_out_of_order_is_refused(factory: &dyn Factory) {
+    let store = factory.open();
+    let mut story = Story::new(1, started("restore", Some("shop")));
+    let mut log = story.write(&*store, 1, None).await;
+    let kept = story.told.clone();
+    let next = story.part();
+    for n in [0, 1, 3, u64::MAX] {
+        let refused = log.append(n, &next).await;
+        assert!(matches!(refused, Err(StoreError::Fenced(run)) if run == story.run), "{n}");
+    }
+    assert_eq!(store.load(story.run).await.unwrap(), kept);
+    log.append(2, &next).await.unwrap();
+    assert_eq!(store.load(story.run).await.unwrap(), story.told);
+}
+
+async fn a_run_that_never_began_is_not_there(factory: &dyn Factory) {
+    let store = factory.open();
+    let run = run_id(1);
+    assert!(matches!(store.load(run).await, Err(StoreError::NoSuchRun(id)) if id == run));
+    assert!(matches!(store.read(run).await, Err(StoreError::NoSuchRun(id)) if id == run));
+    assert!(!store.is_held(run).await.unwrap());
+    let story = Story::new(1, started("restore", Some("shop")));
+    let log = store.claim(&story.claim()).await.unwrap();
+    assert!(store.is_held(run).await.unwrap());
+    assert!(matches!(store.load(run).await, Err(StoreError::NoSuchRun(_))));
+    drop(log);
+    assert!(matches!(store.read(run).await, Err(StoreError::NoSuchRun(_))));
+    assert_eq!(store.runs(&Query::default()).await.unwrap(), []);
+    assert_eq!(store.find("0").await.unwrap(), []);
+}
+
+async fn a_run_has_one_owner(factory: &dyn Factory) {
+    let mut story = Story::new(1, started("restore", None));
+    let log = story.write(&*factory.open(), 0, None).await;
+    let second = Story::new(1, started("continue", None)).by("grace").claim();
+    for store in [factory.open(), factory.open()] {
+        let Err(StoreError::Busy { what, holder }) = store.claim(&second).await else {
+            panic!("a run has two owners");
+        };
+        assert_eq!(what, story.run.to_string());
+        assert_eq!(holder.as_deref(), Some(&story.claim()));
+    }
+    drop(log);
+    let log = factory.open().claim(&second).await.unwrap();
+    let Err(StoreError::Busy { holder, .. }) = factory.open().claim(&story.claim()).await else {
+        panic!("a run has two owners");
+    };
+    assert_eq!(holder.as_deref(), Some(&second));
+    drop(log);
+}
+
+async fn a_target_has_one_owner(factory: &dyn Factory) {
+    let mut story = Story::new(1, started("restore", Some("shop")));
+    let log = story.write(&*factory.open(), 0, None).await;
+    let second = Story::new(2, started("drop", Some("shop"))).by("grace").claim();
+    let store = factory.open();
+    let busy = store.claim(&second).await.map(drop).unwrap_err();
+    let told = busy.to_string();
+    assert!(told.contains("localhost:6432/shop") && told.contains("ada@here"), "{told}");
+    assert!(told.contains(&story.run.to_string()), "{told}");
+    let StoreError::Busy { what, holder } = busy else {
+        panic!("{busy}");
+    };
+    assert_eq!(what, "localhost:6432/shop");
+    assert_eq!(holder.as_deref(), Some(&story.claim()));
+    assert!(!store.is_held(run_id(2)).await.unwrap(), "it did not get the run either");
+    let elsewhere = Story::new(3, started("drop", Some("forum"))).claim();
+    let beside = store.claim(&elsewhere).await.unwrap();
+    drop(log);
+    drop(store.claim(&second).await.unwrap());
+    drop(beside);
+}
+
+async fn a_run_is_held_as_long_as_its_log_lives(factory: &dyn Factory) {
+    let mut story = Story::new(1, started("restore", Some("shop")));
+    let store = factory.open();
+    let mut log = story.write(&*store, 0, Some(Event::RunSucceeded)).await;
+    assert!(store.is_held(story.run).await.unwrap());
+    log.publish().await.unwrap();
+    assert!(factory.open().is_held(story.run).await.unwrap());
+    drop(log);
+    assert!(!store.is_held(story.run).await.unwrap());
+    assert!(!factory.open().is_held(story.run).await.unwrap());
+}
+
+async fn runs_come_newest_first_up_to_the_limit(factory: &dyn Factory) {
+    let store = factory.open();
+    for number in [3, 1, 5, 2, 4] {
+        let mut story = Story::new(number, started("restore", Some("shop")));
+        story.write(&*store, 0, Some(Event::RunSucceeded)).await;
+    }
+    let newest_first: Vec<RunId> = (1..=5).rev().map(run_id).collect();
+    for (limit, expected) in [(None, 5), (Some(0), 0), (Some(1), 1), (Some(3), 3), (Some(9), 5)] {
+        let by_all = Query { limit, ..Query::default() };
+        let by_section = Query { section: Some("shop".to_owned()), ..by_all.clone() };
+        let by_status = Query { status: Some("succeeded".to_owned()), ..by_all.clone() };
+        for query in [by_all, by_section, by_status] {
+            let runs = store.runs(&query).await.unwrap();
+            assert_eq!(ids(&runs), newest_first[..expected], "{query:?}");
+        }
+    }
+}
+
+/// Eight runs that differ in every way one can ask for.
+async fn eight_runs(store: &dyn Store) {
+    let failed = Event::RunFailed { error: Failure::new("no") };
+    let runs = [
+        ("restore", Some("shop"), "ada", Some(Event::RunSucceeded)),
+        ("restore", Some("shop"), "grace", Some(failed)),
+        ("switch", Some("shop"), "ada", Some(Event::RunSucceeded)),
+        ("restore", Some("forum"), "ada", Some(stopped())),
+        ("drop", Some("forum"), "grace", Some(Event::RunSucceeded)),
+        ("purge", None, "ada", Some(Event::RunSucceeded)),
+        ("restore", Some("sh"), "ada", Some(Event::RunRolledBack)),
+        ("restore", Some("shop2"), "ada", Some(Event::RunAbandoned { reason: "old".to_owned() })),
+    ];
+    for (number, (command, section, user, end)) in (1..).zip(runs) {
+        let mut story = Story::new(number, started(command, section)).by(user);
+        let mut log = story.write(store, 0, end).await;
+        log.publish().await.unwrap();
+    }
+}
+
+async fn every_filter_filters(factory: &dyn Factory) {
+    let store = factory.open();
+    eight_runs(&*store).await;
+    let at = |number: i64| Timestamp::from_second(BEGINNING).unwrap() + SignedDuration::from_mins(number);
+    let text = |text: &str| Some(text.to_owned());
+    let none = Query::default();
+    let cases: Vec<(Query, &[u32])> = vec![
+        (none.clone(), &[8, 7, 6, 5, 4, 3, 2, 1]),
+        (Query { section: text("shop"), ..none.clone() }, &[3, 2, 1]),
+        (Query { section: text("sho"), ..none.clone() }, &[]),
+        (Query { section: text(""), ..none.clone() }, &[]),
+        (Query { command: text("restore"), ..none.clone() }, &[8, 7, 4, 2, 1]),
+        (Query { user: text("grace"), ..none.clone() }, &[5, 2]),
+        (Query { status: text("succeeded"), ..none.clone() }, &[6, 5, 3, 1]),
+        (Query { status: text("stopped"), ..none.clone() }, &[4]),
+        (Query { status: text("abandoned"), ..none.clone() }, &[8]),
+        (Query { status: text("rolled_back"), ..none.clone() }, &[7]),
+        (Query { status: text("no such word"), ..none.clone() }, &[]),
+        (Query { since: Some(at(6)), ..none.clone() }, &[8, 7, 6]),
+        (Query { until: Some(at(3)), ..none.clone() }, &[2, 1]),
+        (Query { since: Some(at(2)), until: Some(at(4)), ..none.clone() }, &[3, 2]),
+        (
+            Query {
+                section: text("shop"),
+                status: text("succeeded"),
+                command: text("restore"),
+                user: text("ada"),
+                since: Some(at(1)),
+                until: Some(at(2)),
+                limit: Some(5),
+                ..none.clone()
+            },
+            &[1],
+        ),
+        (Query { section: text("shop"), status: text("succeeded"), limit: Some(1), ..none }, &[3]),
+    ];
+    for (query, expected) in cases {
+        let expected: Vec<RunId> = expected.iter().copied().map(run_id).collect();
+        assert_eq!(ids(&store.runs(&query).await.unwrap()), expected, "{query:?}");
+    }
+}
+
+async fn runs_that_change_nothing_are_shown_on_request(factory: &dyn Factory) {
+    let store = factory.open();
+    let mut looking = started("check", Some("shop"));
+    looking.read_only = true;
+    Story::new(1, looking).write(&*store, 0, Some(Event::RunSucceeded)).await;
+    Story::new(2, started("restore", Some("shop"))).write(&*store, 0, Some(Event::RunSucceeded)).await;
+    assert_eq!(ids(&store.runs(&Query::default()).await.unwrap()), [run_id(2)]);
+    let all = Query { read_only: true, ..Query::default() };
+    assert_eq!(ids(&store.runs(&all).await.unwrap()), [run_id(2), run_id(1)]);
+    let newest = Query { limit: Some(1), ..Query::default() };
+    assert_eq!(ids(&store.runs(&newest).await.unwrap()), [run_id(2)]);
+}
+
+async fn status_follows_the_events(factory: &dyn Factory) {
+    let store = factory.open();
+    let mut story = Story::new(1, started("restore", Some("shop")));
+    let mut log = story.write(&*store, 1, None).await;
+    let rollback = Event::RollbackStarted { cause: RollbackCause::Request, reason: "asked".to_owned() };
+    let steps = [
+        (Event::RunSucceeded, Status::Succeeded),
+        (rollback, Status::RollingBack),
+        (Event::RunRolledBack, Status::RolledBack),
+    ];
+    for (event, expected) in steps {
+        let bytes = story.tell(event);
+        story.append(&mut *log, &bytes).await.unwrap();
+        let runs = store.runs(&Query::default()).await.unwrap();
+        let [summary] = runs.as_slice() else { panic!("{runs:?}") };
+        assert_eq!(summary.status, Some(expected));
+        for word in ["running", "succeeded", "rolling_back", "rolled_back"] {
+            let query = Query { status: Some(word.to_owned()), ..Query::default() };
+            let found = store.runs(&query).await.unwrap().len();
+            assert_eq!(found, usize::from(word == expected.as_str()), "{word}, {expected}");
+        }
+    }
+    let [summary] = &store.runs(&Query::default()).await.unwrap()[..] else { panic!() };
+    let expected = Summary {
+        id: story.run,
+        started_at: story.at,
+        status: Some(Status::RolledBack),
+        command: "restore".to_owned(),
+        section: Some("shop".to_owned()),
+        user: "ada".to_owned(),
+        read_only: false,
+    };
+    assert_eq!(*summary, expected);
+}
+
+async fn a_moving_run_without_a_process_is_interrupted(factory: &dyn Factory) {
+    let store = factory.open();
+    let shown = async |word: &str| {
+        let query = Query { status: Some(word.to_owned()), ..Query::default() };
+        ids(&store.runs(&query).await.unwrap())
+    };
+    let mut first = Story::new(1, started("restore", Some("shop")));
+    let mut second = Story::new(2, started("restore", Some("forum")));
+    let first_log = first.write(&*store, 0, None).await;
+    let rollback = Event::RollbackStarted { cause: RollbackCause::Failure, reason: "failed".to_owned() };
+    let second_log = second.write(&*store, 0, Some(rollback)).await;
+    assert_eq!(shown("running").await, [run_id(1)]);
+    assert_eq!(shown("rolling_back").await, [run_id(2)]);
+    assert_eq!(shown("interrupted").await, []);
+    drop(first_log);
+    assert_eq!(shown("running").await, []);
+    assert_eq!(shown("interrupted").await, [run_id(1)]);
+    drop(second_log);
+    assert_eq!(shown("interrupted").await, [run_id(2), run_id(1)]);
+}
+
+async fn a_run_is_found_by_any_part_of_its_id(factory: &dyn Factory) {
+    let store = factory.open();
+    for number in 1..=3 {
+        Story::new(number, started("restore", Some("shop"))).write(&*store, 0, None).await;
+    }
+    let id = run_id(2);
+    assert_eq!(store.find(&id.to_string()).await.unwrap(), [id]);
+    assert_eq!(store.find(&id.short().to_uppercase()).await.unwrap(), [id]);
+    assert_eq!(store.find("018b").await.unwrap(), [run_id(3), run_id(2), run_id(1)]);
+    assert_eq!(store.find("").await.unwrap(), []);
+    assert_eq!(store.find("no id").await.unwrap(), []);
+}
+
+async fn attachments_are_kept_by_their_hash(factory: &dyn Factory) {
+    let store = factory.open();
+    let large = vec![7; 3_000_000];
+    for bytes in [&b"what the program said"[..], b"", &large] {
+        let hash = store.attach(bytes).await.unwrap();
+        assert_eq!(hash, Hash::of(bytes));
+        assert_eq!(store.attach(bytes).await.unwrap(), hash);
+        assert_eq!(factory.open().attachment(hash).await.unwrap(), bytes);
+    }
+    let nothing = Hash::of(b"never stored");
+    assert!(
+        matches!(store.attachment(nothing).await, Err(StoreError::NoSuchAttachment(hash)) if hash == nothing)
+    );
+}
+
+async fn an_event_that_may_be_passed_over_is_passed_over(factory: &dyn Factory) {
+    let store = factory.open();
+    let mut story = Story::new(1, started("restore", Some("shop")));
+    let mut log = story.write(&*store, 0, None).await;
+    let newer = of_newer_type(&story.tell(Event::RunSucceeded), true);
+    *story.told.last_mut().unwrap() = newer.clone();
+    story.append(&mut *log, &newer).await.unwrap();
+    let end = story.tell(Event::RunSucceeded);
+    story.append(&mut *log, &end).await.unwrap();
+    assert_eq!(store.load(story.run).await.unwrap(), story.told);
+    let runs = store.runs(&Query::default()).await.unwrap();
+    assert_eq!(runs[0].status, Some(Status::Succeeded));
+}
+
+async fn a_run_of_a_newer_version_is_listed_and_not_read(factory: &dyn Factory) {
+    let store = factory.open();
+    let mut story = Story::new(1, started("restore", Some("shop")));
+    let mut log = story.write(&*store, 0, None).await;
+    let newer = of_newer_type(&story.tell(Event::RunSucceeded), false);
+    *story.told.last_mut().unwrap() = newer.clone();
+    story.append(&mut *log, &newer).await.unwrap();
+    drop(log);
+    assert_eq!(store.load(story.run).await.unwrap(), story.told);
+    let runs = store.runs(&Query::default()).await.unwrap();
+    let [summary] = runs.as_slice() else { panic!("{runs:?}") };
+    assert_eq!((summary.id, summary.status), (story.run, None));
+    assert_eq!((summary.started_at, summary.user.as_str()), (story.at, "ada"));
+    let query = Query { status: Some("unreadable".to_owned()), ..Query::default() };
+    assert_eq!(ids(&store.runs(&query).await.unwrap()), [story.run]);
+}
+
+async fn many_runs_are_all_there(factory: &dyn Factory) {
+    let store = factory.open();
+    for number in 1..=150 {
+        let section = format!("section{}", number % 7);
+        let mut story = Story::new(number, started("restore", Some(&section)));
+        story.write(&*store, usize::try_from(number % 5).unwrap(), Some(Event::RunSucceeded)).await;
+    }
+    let all: Vec<RunId> = (1..=150).rev().map(run_id).collect();
+    assert_eq!(ids(&factory.open().runs(&Query::default()).await.unwrap()), all);
+    let third = Query { section: Some("section3".to_owned()), ..Query::default() };
+    let expected: Vec<RunId> = (1..=150).rev().filter(|number| number % 7 == 3).map(run_id).collect();
+    assert_eq!(ids(&store.runs(&third).await.unwrap()), expected);
+    let mut seqs = BTreeSet::new();
+    for run in all.iter().take(20) {
+        for stored in store.read(*run).await.unwrap() {
+            assert!(seqs.insert(stored.seq));
+        }
+    }
+    assert_eq!(store.take_notices(), Vec::<String>::new());
+}
+
+/// Each reader has a store and a thread of its own, as another process would.
+async fn readers_see_a_growing_run_whole(factory: &dyn Factory) {
+    const PARTS: usize = 200;
+    let store = factory.open();
+    let mut story = Story::new(1, started("restore", Some("shop")));
+    let mut log = story.write(&*store, 0, None).await;
+    let done = Arc::new(AtomicBool::new(false));
+    let run = story.run;
+    let readers: Vec<_> = (0..2)
+        .map(|_| {
+            let (store, done) = (factory.open(), Arc::clone(&done));
+            std::thread::spawn(move || {
+                let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+                runtime.block_on(async {
+                    let mut seen: Vec<journal::store::Stored> = Vec::new();
+                    loop {
+                        let last = done.load(Ordering::SeqCst);
+                        let now = store.read(run).await.unwrap();
+                        assert!(now.starts_with(&seen), "what was seen changed");
+                        seen = now;
+                        if last {
+                            return (seen, store.take_notices());
+                        }
+                        assert!(store.is_held(run).await.unwrap());
+                    }
+                })
+            })
+        })
+        .collect();
+    for _ in 0..PARTS {
+        let part = story.part();
+        story.append(&mut *log, &part).await.unwrap();
+        tokio::task::yield_now().await;
+    }
+    log.publish().await.unwrap();
+    done.store(true, Ordering::SeqCst);
+    for reader in readers {
+        let (seen, notices) = reader.join().unwrap();
+        assert!(seen.iter().map(|stored| &stored.bytes).eq(&story.told));
+        assert_eq!(notices, Vec::<String>::new());
+    }
+    drop(log);
+}
