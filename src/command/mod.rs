@@ -7,6 +7,7 @@ pub mod history;
 pub mod restore;
 pub mod runs;
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -111,15 +112,14 @@ impl App {
         self.config.as_ref().is_some_and(|config| config.sections().any(|section| section == name))
     }
 
-    /// The journal: where the command line says, else the section, else `[DEFAULT]`, else the usual place.
+    /// The journal: where the command line says, else the section, else the usual place. Where no section is asked
+    /// for, it is the one that all sections share.
     pub fn store(&self, section: Option<&str>) -> Result<Arc<dyn Store>, Error> {
-        let configured = || {
-            let config = self.config.as_ref()?;
-            let section =
-                section.filter(|section| self.has_section(section)).unwrap_or(config::DEFAULT_SECTION);
-            config.get(section, "journal").ok().filter(|value| !value.is_empty())
+        let configured = match &self.global.journal {
+            Some(place) => Some(place.clone()),
+            None => self.configured_journal(section)?,
         };
-        let place = match self.global.journal.clone().or_else(configured) {
+        let place = match configured {
             None => machine::default_journal()?,
             Some(place) if place.contains("://") => {
                 return Err(Error::new(ExitCode::USAGE, "this version keeps its journal in a folder only")
@@ -128,6 +128,26 @@ impl App {
             Some(place) => expand_home(&place)?,
         };
         Ok(Arc::new(FileStore::open(absolute(&place)?)?))
+    }
+
+    fn configured_journal(&self, section: Option<&str>) -> Result<Option<String>, Error> {
+        let Some(config) = &self.config else { return Ok(None) };
+        let of = |section: &str| config.get(section, "journal").ok().filter(|value| !value.is_empty());
+        if let Some(section) = section.filter(|section| self.has_section(section)) {
+            return Ok(of(section));
+        }
+        let places: BTreeSet<Option<String>> = match config.sections().map(of).collect::<BTreeSet<_>>() {
+            none if none.is_empty() => [of(config::DEFAULT_SECTION)].into(),
+            places => places,
+        };
+        let mut places = places.into_iter();
+        match (places.next().flatten(), places.next()) {
+            (place, None) => Ok(place),
+            _ => {
+                Err(Error::new(ExitCode::USAGE, "the sections of the configuration have different journals")
+                    .hint("name one with --journal"))
+            }
+        }
     }
 
     /// This day, where we are.

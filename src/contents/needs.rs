@@ -244,7 +244,7 @@ impl<'a> Needs<'a> {
             ObjectType::Acl | ObjectType::Comment | ObjectType::SecurityLabel
                 if needs.is_empty() && !entry.dependencies.is_empty() =>
             {
-                needs.extend(self.extensions_in(super::schema(entry)));
+                needs.extend(self.extensions_of(entry));
             }
             _ => {}
         }
@@ -330,13 +330,19 @@ impl<'a> Needs<'a> {
         needs
     }
 
-    fn extensions_in(&self, schema: Option<&str>) -> Vec<At> {
-        self.entries
-            .iter()
-            .enumerate()
-            .filter(|(_, entry)| schema.is_some() && extension_schema(entry).as_deref() == schema)
-            .map(|(at, _)| at)
-            .collect()
+    /// The extensions that may have the member which `member` is about. A member in a schema is one of an extension
+    /// that is installed there. One in none, such as a foreign-data wrapper or a language, mostly bears its
+    /// extension's name; otherwise it can be any extension's.
+    fn extensions_of(&self, member: &Entry) -> Vec<At> {
+        let all = || self.entries.iter().enumerate().filter(|(_, entry)| entry.desc == ObjectType::Extension);
+        if let Some(schema) = super::schema(member) {
+            let there = all().filter(|(_, entry)| extension_schema(entry).as_deref() == Some(schema));
+            return there.map(|(at, _)| at).collect();
+        }
+        let tag = super::name(member);
+        let namesake = all()
+            .find(|(_, entry)| tag.strip_suffix(super::name(entry)).is_some_and(|kind| kind.ends_with(' ')));
+        namesake.map_or_else(|| all().map(|(at, _)| at).collect(), |(at, _)| vec![at])
     }
 
     /// Dummy views need their rule, shell types their type.

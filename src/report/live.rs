@@ -6,10 +6,11 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use jiff::Timestamp;
 use journal::clock::{Clock as _, SystemClock};
-use journal::event::{Envelope, Event, Hash};
+use journal::event::{Effect, Envelope, Event, Hash};
 use journal::run::Run;
 use journal::step::{Listener, Progress};
 
+use super::text::touched;
 use super::{Style, err};
 
 /// Between two lines of progress where there is no terminal.
@@ -112,6 +113,11 @@ fn line(run: &Run, event: &Event, style: Style) -> Option<String> {
     let name = || {
         event.step().and_then(|index| run.steps.get(usize::from(index))).map(|step| step.planned.name.clone())
     };
+    // What changes nothing outside of what other steps undo has nothing to tell of its undo.
+    let is_effect = || {
+        let step = event.step().and_then(|index| run.steps.get(usize::from(index)));
+        step.is_some_and(|step| step.planned.effect != Effect::None)
+    };
     let good = style.paint("32", " ok ");
     let bad = style.paint("31", "fail");
     let told = match event {
@@ -136,11 +142,11 @@ fn line(run: &Run, event: &Event, style: Style) -> Option<String> {
             Some(wait) => format!("{bad}  {}: {error}; again in {:.1} s", name()?, seconds(*wait)),
             None => format!("{bad}  {}: {}", name()?, error.message),
         },
-        Event::UndoSucceeded { .. } => format!("undo  {}", name()?),
+        Event::UndoSucceeded { .. } if is_effect() => format!("undo  {}", name()?),
         Event::UndoFailed { error, .. } => format!("{bad}  undoing {}: {error}", name()?),
         Event::StepsReset { reason, .. } => format!("redo  {reason}"),
         Event::StepUnknown { error, .. } => format!("{bad}  {}: {}", name()?, error.message),
-        Event::RollbackStarted { .. } => "      rolling back".to_owned(),
+        Event::RollbackStarted { .. } if touched(run) => "      rolling back".to_owned(),
         _ => return None,
     };
     Some(told.trim_end().to_owned())

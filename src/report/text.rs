@@ -1,6 +1,6 @@
 //! Words for plans, endings and errors.
 
-use journal::event::PlannedStep;
+use journal::event::{Effect, PlannedStep};
 use journal::run::{Run, Status, StepStatus};
 use serde_json::Value;
 
@@ -118,13 +118,19 @@ pub(super) fn ended(run: &Run, style: Style) {
     match run.status {
         Status::Succeeded => {
             if !style.quiet {
-                out(&format!("{}: done in {seconds:.1} s (run {id})", result(run, &name)));
+                out(&format!("{} (run {id}, {seconds:.1} s)", result(run, &name)));
             }
         }
         Status::RolledBack => out(&format!("{name}: undone (run {id})")),
         Status::Abandoned => out(&format!("{name}: abandoned (run {id})")),
         Status::Failed => {
-            failure(run, &format!("{name} failed, and what it had done is undone (run {id})"), None, style)
+            let touched = touched(run);
+            let how = if touched {
+                "failed, and what it had done is undone"
+            } else {
+                "failed before it changed anything"
+            };
+            failure(run, &format!("{name} {how} (run {id})"), None, style);
         }
         Status::Stuck => {
             let next = format!("look at it: pg_staging inspect {id}");
@@ -139,6 +145,11 @@ pub(super) fn ended(run: &Run, style: Style) {
             failure(run, &what, Some(&next), style);
         }
     }
+}
+
+/// Whether a run got as far as changing something.
+pub(super) fn touched(run: &Run) -> bool {
+    run.steps.iter().any(|step| step.planned.effect != Effect::None && step.attempts > 0)
 }
 
 /// What a finished run made true.
@@ -156,7 +167,7 @@ fn result(run: &Run, name: &str) -> String {
             _ => name.to_owned(),
         },
         "drop" => format!("{name}: {database} is gone"),
-        _ if did("switch") => format!("{name}: {dbname} is {database}"),
+        _ if did("switch") => format!("{name}: {dbname} points at {database}"),
         _ => format!("{name}: {database}"),
     }
 }
