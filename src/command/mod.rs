@@ -45,6 +45,7 @@ pub struct App {
 /// Runs what was typed, tells what has to be told, and says how it ended.
 pub async fn run(cli: Cli) -> ExitCode {
     let style = Style::new(&cli.global);
+    report::log(style);
     let outcome = match App::new(cli.global, style) {
         Ok(app) => dispatch(&app, cli.command).await,
         Err(error) => Err(error),
@@ -240,7 +241,7 @@ impl App {
             plan: plan.steps,
             process: engine.process.clone(),
         };
-        self.run_engine(async || engine.start(started.clone()).await).await
+        self.run_engine(&engine, async || engine.start(started.clone()).await).await
     }
 
     /// The engine, with everything it needs from outside.
@@ -252,7 +253,7 @@ impl App {
             kinds: Arc::new(Kinds { secrets }),
             clock: Arc::new(SystemClock),
             listener,
-            stop: stop_on_signals()?,
+            stop: stop_on_signals(self.style)?,
             actor: Actor { user: machine::user(), host: machine::host(), pid: this.pid },
             process: Process { pid: this.pid, start_time: this.start_time, boot_id: this.boot_id },
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -262,6 +263,7 @@ impl App {
     /// Runs what the engine is asked to do, waiting for a busy target when that is wanted, and tells how it ended.
     pub async fn run_engine(
         &self,
+        engine: &Engine,
         ask: impl AsyncFn() -> Result<Run, EngineError>,
     ) -> Result<ExitCode, Error> {
         let limit = self.global.wait;
@@ -271,6 +273,10 @@ impl App {
                 Err(EngineError::Store(StoreError::Busy { .. }))
                     if limit.is_some_and(|limit| limit.0.is_none_or(|limit| waited < limit)) =>
                 {
+                    if let Stop::Soon(signal) | Stop::Now(signal) = *engine.stop.borrow() {
+                        let message = "stopped while waiting for another run; nothing was started";
+                        return Err(Error::new(ExitCode(128 + signal), message));
+                    }
                     waited += BUSY_PAUSE;
                     SystemClock.sleep(BUSY_PAUSE).await;
                 }
@@ -313,7 +319,7 @@ pub fn secrets(target: &Target) -> Secrets {
 }
 
 /// The first SIGINT asks to stop at the next safe point, a second one, or SIGTERM, at once.
-fn stop_on_signals() -> Result<watch::Receiver<Stop>, Error> {
+fn stop_on_signals(style: Style) -> Result<watch::Receiver<Stop>, Error> {
     let listen = |kind| {
         signal(kind).map_err(|error| Error::new(ExitCode::FAILED, "cannot listen to signals").because(error))
     };
@@ -330,6 +336,9 @@ fn stop_on_signals() -> Result<watch::Receiver<Stop>, Error> {
                 Some(()) = terminations.recv() => Stop::Now(15),
                 else => return,
             };
+            if let Stop::Soon(_) = asked {
+                style.warn("stopping at the next safe point; once more stops at once");
+            }
             tell.send_replace(asked);
         }
     });

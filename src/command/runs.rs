@@ -46,7 +46,7 @@ impl Continue {
             return Ok(ExitCode::DONE);
         }
         let engine = app.engine(store, secrets_of(app, &run))?;
-        app.run_engine(async || engine.carry_on(id).await).await
+        app.run_engine(&engine, async || engine.carry_on(id).await).await
     }
 }
 
@@ -67,7 +67,7 @@ impl Rollback {
             agree(app, &run)?;
         }
         let engine = app.engine(store, secrets_of(app, &run))?;
-        app.run_engine(async || engine.roll_back(id, "asked for by rollback").await).await
+        app.run_engine(&engine, async || engine.roll_back(id, "asked for by rollback").await).await
     }
 }
 

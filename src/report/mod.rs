@@ -16,6 +16,9 @@ use journal::event::{Envelope, Hash};
 use journal::query::{Shown, Summary};
 use journal::run::Run;
 use journal::step::Listener;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::fmt;
+use tracing_subscriber::layer::{Layer as _, SubscriberExt as _};
 
 pub use self::tables::{Line, remaining};
 use crate::cli::{Color, Global};
@@ -71,12 +74,25 @@ impl Style {
 
     /// A line that is no error and should be seen.
     pub fn warn(self, warning: &str) {
-        err(&format!("{} {warning}", self.paint("33", "warning:")));
+        if !self.quiet {
+            err(&format!("{} {warning}", self.paint("33", "warning:")));
+        }
     }
 
     /// `text` in a colour, by its SGR number.
     pub(crate) fn paint(self, color: &str, text: &str) -> String {
         if self.color { format!("\x1b[{color}m{text}\x1b[0m") } else { text.to_owned() }
+    }
+}
+
+/// With `-d`, what happens underneath goes to standard error as well: the programs that are run, and how they end.
+pub fn log(style: Style) {
+    if style.debug {
+        let ours = Targets::new().with_target("pg_staging", tracing::Level::DEBUG);
+        let lines = fmt::layer().with_writer(std::io::stderr).with_target(false).without_time();
+        let told = tracing_subscriber::registry().with(lines.with_ansi(style.color).with_filter(ours));
+        // An error says that there is one already.
+        let _ = tracing::subscriber::set_global_default(told);
     }
 }
 

@@ -176,6 +176,7 @@ impl Program {
                 _ => trouble,
             }
         };
+        tracing::debug!("running {}", self.line());
         let child = command.spawn().map_err(|error| failed(&error))?;
         let pid = child.id().ok_or_else(|| Trouble::new(format!("{} ended at once", self.name())))?;
         Ok(Running { child, pid, name: self.name(), ended: false })
@@ -282,7 +283,9 @@ impl Running {
         self.ended = true;
         let failed = |error| Trouble::new(format!("cannot hear from {}", self.name)).because(error);
         let (stdout, stderr) = both.map_err(failed)?;
-        Ok(Ended { status: status.map_err(failed)?, stdout, stderr })
+        let status = status.map_err(failed)?;
+        tracing::debug!("{} ended: {status}", self.name);
+        Ok(Ended { status, stdout, stderr })
     }
 }
 
