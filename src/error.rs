@@ -126,9 +126,12 @@ impl From<StoreError> for Error {
             StoreError::Damaged { .. } | StoreError::Database { .. } => {
                 (ExitCode::STUCK, Some("keep a copy of the journal's folder before anything else"))
             }
-            StoreError::Io { .. } => {
-                (ExitCode::USAGE, Some("name a folder that you may write with --journal or journal"))
-            }
+            StoreError::Io { .. } => (
+                ExitCode::USAGE,
+                Some(
+                    "see that you may write there and that there is room, or name another folder with --journal or journal",
+                ),
+            ),
         };
         Error { code, message: error.to_string(), cause, hint: hint.map(str::to_owned) }
     }

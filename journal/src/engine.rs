@@ -128,9 +128,18 @@ impl Engine {
         self.drive(recorder, steps).await
     }
 
-    /// Undoes what a run did, whether it was interrupted, stopped or finished.
-    pub async fn roll_back(&self, id: RunId, reason: &str) -> Result<Run, EngineError> {
-        let (recorder, steps) = self.take_over(id, may_be_undone).await?;
+    /// Undoes what a run did, whether it was interrupted or stopped, and `even_if_succeeded` when that is meant.
+    pub async fn roll_back(
+        &self,
+        id: RunId,
+        reason: &str,
+        even_if_succeeded: bool,
+    ) -> Result<Run, EngineError> {
+        let allowed = |run: &Run| match run.status {
+            Status::Succeeded if !even_if_succeeded => Err("it has finished meanwhile".to_owned()),
+            _ => may_be_undone(run),
+        };
+        let (recorder, steps) = self.take_over(id, allowed).await?;
         let driven = Driven::new(self, recorder, steps);
         driven.settle_final_step().await?;
         let run = driven.run().await;
@@ -342,6 +351,11 @@ impl<'e> Driven<'e> {
         let intent = match self.unless_cut(step.intend(&at)).await {
             Came::Cut(signal) => return self.stopped(signal).await,
             Came::Out(Err(failure)) => return self.failed(index, attempt, failure).await,
+            Came::Out(Ok(Intent::Again { steps, reason })) => {
+                let run = self.run().await;
+                let named = steps.iter().filter_map(|name| run.step(name)).map(|(index, _)| number(index));
+                return self.record(Event::StepsReset { steps: named.collect(), reason }).await;
+            }
             Came::Out(Ok(Intent::Skip(reason))) => {
                 return self.record(Event::StepSkipped { step: at.index, reason }).await;
             }
@@ -440,7 +454,7 @@ impl<'e> Driven<'e> {
                 return Ok(());
             }
         }
-        let event = self.run().await.after_failure(&failure);
+        let event = self.run().await.after_failure(index, &failure);
         self.record(event).await
     }
 

@@ -300,7 +300,12 @@ impl Run {
                     return Ok(());
                 }
                 self.finished_at = None;
-                self.status = if self.rollback.is_some() { Status::RollingBack } else { Status::Running };
+                if self.rollback.is_some() {
+                    self.status = Status::RollingBack;
+                } else {
+                    self.status = Status::Running;
+                    self.error = None;
+                }
                 for step in &mut self.steps {
                     step.look_again();
                 }
@@ -317,6 +322,9 @@ impl Run {
                 self.status = Status::RollingBack;
                 // A failure that is already being undone stays a failure when somebody asks for the same.
                 self.rollback = Some(self.rollback.unwrap_or(*cause));
+                if *cause == RollbackCause::Failure {
+                    self.error = self.latest_error();
+                }
                 self.finished_at = None;
                 self.signal = None;
                 for step in &mut self.steps {
@@ -447,12 +455,10 @@ impl Run {
         if self.steps.iter().any(|step| step.status == StepStatus::UndoFailed) {
             return Next::Finish(self.stuck());
         }
-        match (self.rollback, &self.error) {
-            (Some(RollbackCause::Failure), Some(error)) => {
-                Next::Finish(Event::RunFailed { error: error.clone() })
-            }
-            (Some(RollbackCause::Failure), None) => {
-                Next::Finish(Event::RunFailed { error: self.first_error() })
+        match self.rollback {
+            Some(RollbackCause::Failure) => {
+                let error = self.error.clone().unwrap_or_else(|| Failure::new("the run failed"));
+                Next::Finish(Event::RunFailed { error })
             }
             _ => Next::Finish(Event::RunRolledBack),
         }
@@ -469,9 +475,10 @@ impl Run {
         held
     }
 
-    fn first_error(&self) -> Failure {
-        let error = self.steps.iter().find_map(|step| step.error.clone());
-        error.unwrap_or_else(|| Failure::new("the run failed"))
+    /// What the step that failed last failed of.
+    fn latest_error(&self) -> Option<Failure> {
+        let failed = self.steps.iter().filter(|step| step.status == StepStatus::Failed);
+        failed.max_by_key(|step| step.finished_at).and_then(|step| step.error.clone())
     }
 
     fn stuck(&self) -> Event {
@@ -498,12 +505,14 @@ impl Run {
         Event::RunStuck { error }
     }
 
-    /// What follows on a step's failure for good: backward, or a stop.
-    pub fn after_failure(&self, error: &Failure) -> Event {
+    /// What follows on the failure for good of the step at `index`: backward, or a stop. Where all effects are done
+    /// and only what has none remains, as when files cannot be cleaned up, nothing is thrown away for it.
+    pub fn after_failure(&self, index: usize, error: &Failure) -> Event {
+        let only_rest = self.steps.iter().skip(index).all(|step| step.planned.effect == Effect::None);
         let touched = self.steps.iter().any(|step| {
             step.planned.effect != Effect::None && step.intent.is_some() && step.status != StepStatus::Undone
         });
-        let keep = self.started.on_failure == OnFailure::Keep && touched;
+        let keep = touched && (only_rest || self.started.on_failure == OnFailure::Keep);
         if keep || self.cannot_be_undone().is_some() {
             return Event::RunStopped { cause: StopCause::Failure, error: Some(error.clone()) };
         }

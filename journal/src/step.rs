@@ -32,6 +32,13 @@ pub enum Intent {
     Do(Detail),
     /// It has nothing to do, for this reason.
     Skip(String),
+    /// What these earlier steps made is gone, and they have to be done again first.
+    Again {
+        /// Their names.
+        steps: Vec<String>,
+        /// What is gone.
+        reason: String,
+    },
 }
 
 /// What is there of what a step announced.

@@ -512,7 +512,7 @@ async fn recover(machine: &Machine, way: Way, fuse: &Arc<Fuse>) {
     let _ = match way {
         Way::Forward if !run.status.is_finished() => engine.carry_on(id).await,
         Way::Back if !matches!(run.status, Status::Failed | Status::RolledBack) => {
-            match engine.roll_back(id, "asked").await {
+            match engine.roll_back(id, "asked", true).await {
                 // What is gone for good leaves only the way forward.
                 Err(EngineError::Impossible { .. }) if !run.status.is_finished() => engine.carry_on(id).await,
                 other => other,

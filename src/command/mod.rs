@@ -30,7 +30,7 @@ use crate::database::{DateWord, DatedName};
 use crate::error::{Error, ExitCode};
 use crate::plan::Plan;
 use crate::report::{self, Style};
-use crate::step::{Kinds, Secrets, Settings, write};
+use crate::step::{Kinds, Login, Secrets, Settings, write};
 use crate::world::{disk, machine};
 
 /// What the commands share.
@@ -313,9 +313,12 @@ impl Typed {
 /// What the steps need and the journal must not hold.
 pub fn secrets(target: &Target) -> Secrets {
     let url = target.backups_url();
-    let user = url.username().to_owned();
-    let backup = (!user.is_empty()).then(|| (user, url.password().map(str::to_owned)));
-    Secrets { backup }
+    let login = Login {
+        server: url.origin(),
+        user: url.username().to_owned(),
+        password: url.password().map(str::to_owned),
+    };
+    Secrets { backup: Some(login).filter(|login| !login.user.is_empty()) }
 }
 
 /// The first SIGINT asks to stop at the next safe point, a second one, or SIGTERM, at once.

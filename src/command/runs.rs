@@ -60,14 +60,15 @@ impl Rollback {
             crate::report::remaining(&run, true, app.style);
             return Ok(ExitCode::DONE);
         }
-        if run.status == Status::Succeeded {
+        let finished = run.status == Status::Succeeded;
+        if finished {
             if !self.force {
                 none_since(&*store, &run).await?;
             }
             agree(app, &run)?;
         }
         let engine = app.engine(store, secrets_of(app, &run))?;
-        app.run_engine(&engine, async || engine.roll_back(id, "asked for by rollback").await).await
+        app.run_engine(&engine, async || engine.roll_back(id, "asked for by rollback", finished).await).await
     }
 }
 

@@ -10,7 +10,7 @@ use serde::Serialize;
 
 pub use self::restore::{Wishes, load, restore};
 use crate::step::preflight::{Database, Wanted};
-use crate::step::{Settings, bouncer, create_database, fetch, write};
+use crate::step::{Settings, bouncer, create_database, drop_database, fetch, write};
 
 /// What a run will do.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -123,6 +123,6 @@ pub fn drop(settings: Settings, even_if_active: bool) -> Plan {
     Plan::new(settings)
         .preflight(&wanted)
         .then("bouncer_remove", "bouncer_remove", &Detail::new(), Effect::Undoable)
-        .then("drop_database", "drop_database", &Detail::new(), Effect::Final)
+        .then("drop_database", "drop_database", &drop_database::Given { even_if_active }, Effect::Final)
         .cleanup()
 }

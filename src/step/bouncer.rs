@@ -48,8 +48,17 @@ struct Change {
     name: String,
     before: Option<Alias>,
     after: Option<Alias>,
+    /// Names of the entry's other keywords, where it is taken out. Their values may be secret: see [`other_keywords`].
+    #[serde(default)]
+    more: Vec<String>,
     /// SHA-256 of the pgbouncer.ini that the change is made to.
     base: String,
+}
+
+/// All keywords of an entry that is taken out, so that it can be put back as it was. They may hold a password, so they
+/// are kept in the run's own folder, and not in the journal.
+fn other_keywords(settings: &Settings, at: &Context<'_>) -> std::path::PathBuf {
+    settings.workspace(at.run()).join("entry.json")
 }
 
 impl From<&Alias> for Destination {
@@ -62,7 +71,20 @@ impl From<&Alias> for Destination {
 pub(super) fn destination(ini: &PgbouncerIni, name: &str) -> Option<Alias> {
     let entry = ini.entry(name)?;
     let text = |keyword: &str| entry.get(keyword).map(std::borrow::Cow::into_owned);
-    Some(Alias { dbname: text("dbname"), host: text("host"), port: entry.port() })
+    let port = text("port").and_then(|port| port.parse().ok());
+    Some(Alias { dbname: text("dbname"), host: text("host"), port })
+}
+
+/// The keywords of an entry beside those that say where it leads.
+fn names_of_other_keywords(ini: &PgbouncerIni, name: &str) -> Vec<String> {
+    let keywords = ini.entry(name).map(crate::bouncer::Entry::keywords).unwrap_or_default();
+    let others = keywords.iter().map(crate::bouncer::Keyword::name);
+    others.filter(|name| !["dbname", "host", "port"].contains(name)).map(str::to_owned).collect()
+}
+
+/// Whether pgbouncer may serve names that the file itself does not have.
+fn serves_any_name(ini: &PgbouncerIni) -> bool {
+    ini.has_fallback() || !ini.includes().is_empty()
 }
 
 /// pgbouncer.ini, as pgbouncer would read it.
@@ -104,19 +126,47 @@ impl Settings {
     async fn install(&self, at: &Context<'_>, mut ini: PgbouncerIni, change: &Change) -> Result<(), Failure> {
         let edited = match (&change.after, ini.entry(&change.name).is_some()) {
             (Some(after), true) => ini.repoint(&change.name, &Destination::from(after)),
+            (Some(_), false) if !change.more.is_empty() => {
+                let kept: Vec<(String, String)> =
+                    serde_json::from_slice(&disk::read(&other_keywords(self, at))?)
+                        .map_err(|error| Failure::new("what the entry had cannot be read").because(error))?;
+                let kept: Vec<(&str, &str)> =
+                    kept.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+                ini.add(&change.name, &kept)
+            }
             (Some(after), false) => ini.add_to(&change.name, &Destination::from(after)),
             (None, true) => ini.remove(&change.name),
             (None, false) => Ok(()),
         };
+        let any_name = serves_any_name(&ini);
         let upload = edited.and_then(|()| ini.upload(&self.pgbouncer_conf, &self.dbuser));
         let upload = upload.map_err(|error| failed(&error, self))?;
         self.far(at.run()).install_ini(&upload, &self.tag(at)).await?;
-        self.confirm(change).await
+        self.confirm(change, any_name).await
+    }
+
+    fn keep_keywords(&self, at: &Context<'_>, ini: &PgbouncerIni, name: &str) -> Result<(), Failure> {
+        let keywords = ini.entry(name).map(crate::bouncer::Entry::keywords).unwrap_or_default();
+        let kept: Vec<(&str, String)> =
+            keywords.iter().map(|kept| (kept.name(), kept.value().into_owned())).collect();
+        let text = serde_json::to_vec(&kept).map_err(|error| Failure::new(error.to_string()))?;
+        Ok(disk::write_whole(&other_keywords(self, at), &text)?)
+    }
+
+    /// The entry, other than the copy's own, that leads to the copy; such a copy is in use.
+    pub(super) async fn who_points_at_the_copy(&self, at: &Context<'_>) -> Result<Option<String>, Failure> {
+        let ini = self.ini(at).await?;
+        let leads_there = |entry: &&crate::bouncer::Entry| {
+            entry.alias() != self.database
+                && entry.database() == self.database.as_str()
+                && entry.port().unwrap_or(5432) == self.postgres_port
+        };
+        Ok(ini.entries().iter().find(leads_there).map(|entry| entry.alias().to_owned()))
     }
 
     /// pgbouncer itself must say what the file says.
-    async fn confirm(&self, change: &Change) -> Result<(), Failure> {
-        if self.is_live(&change.name, change.after.as_ref()).await? {
+    async fn confirm(&self, change: &Change, any_name: bool) -> Result<(), Failure> {
+        if self.is_live(&change.name, change.after.as_ref(), any_name).await? {
             return Ok(());
         }
         Err(Failure::new(format!("pgbouncer did not take the change of {}", change.name)).hint(format!(
@@ -125,14 +175,16 @@ impl Settings {
         )))
     }
 
-    /// Whether pgbouncer serves `name` as `wanted`, or not at all.
-    async fn is_live(&self, name: &str, wanted: Option<&Alias>) -> Result<bool, Failure> {
+    /// Whether pgbouncer serves `name` as `wanted`, or not at all. Where a `*` entry serves `any_name`, a client that
+    /// comes back makes a name reappear that the file has not any more, and the file alone counts.
+    async fn is_live(&self, name: &str, wanted: Option<&Alias>, any_name: bool) -> Result<bool, Failure> {
         let shown = self.console().database(name).await?;
         Ok(match (wanted, shown) {
-            (None, None) => true,
+            (None, shown) => shown.is_none() || any_name,
             (Some(wanted), Some(shown)) => {
                 wanted.dbname.as_deref().is_none_or(|dbname| dbname == shown.database)
                     && wanted.port.is_none_or(|port| port.to_string() == shown.port)
+                    && wanted.host.as_deref().is_none_or(|host| host == shown.host)
             }
             _ => false,
         })
@@ -152,7 +204,8 @@ impl Settings {
             Some(intent) => read::<Change>(&intent)?.before,
             None => now.clone(),
         };
-        if now == after && before == after && self.is_live(name, after.as_ref()).await? {
+        let any_name = serves_any_name(&ini);
+        if now == after && before == after && self.is_live(name, after.as_ref(), any_name).await? {
             let state = match &after {
                 Some(after) => format!("points at {} already", after.dbname.as_deref().unwrap_or_default()),
                 None => "has no entry".to_owned(),
@@ -160,15 +213,20 @@ impl Settings {
             return Ok(Intent::Skip(format!("{name} {state}")));
         }
         let base = ini.base_sha256_hex().to_owned();
-        Ok(Intent::Do(write(&Change { name: name.to_owned(), before, after, base })))
+        let more = match wanted {
+            Wanted::Copy => Vec::new(),
+            Wanted::Nothing => names_of_other_keywords(&ini, name),
+        };
+        Ok(Intent::Do(write(&Change { name: name.to_owned(), before, after, more, base })))
     }
 
     async fn observe(&self, at: &Context<'_>, intent: &Detail) -> Result<Observed, Failure> {
         let change: Change = read(intent)?;
         self.far(at.run()).discard_upload(&self.tag(at)).await?;
-        let now = destination(&self.ini(at).await?, &change.name);
+        let ini = self.ini(at).await?;
+        let now = destination(&ini, &change.name);
         if now == change.after {
-            let live = self.is_live(&change.name, change.after.as_ref()).await?;
+            let live = self.is_live(&change.name, change.after.as_ref(), serves_any_name(&ini)).await?;
             return Ok(if live { Observed::Done(intent.clone()) } else { Observed::Absent });
         }
         if now == change.before {
@@ -199,6 +257,9 @@ impl Settings {
             .hint("try again")
             .transient(true));
         }
+        if change.after.is_none() && !change.more.is_empty() {
+            self.keep_keywords(at, &ini, &change.name)?;
+        }
         self.install(at, ini, &change).await?;
         Ok(intent.clone())
     }
@@ -223,7 +284,8 @@ impl Settings {
                 &serde_json::json!({ "name": change.name, "back_to": words(change.before.as_ref()) }),
             ));
         }
-        if now == change.before && !self.is_live(&change.name, now.as_ref()).await? {
+        let any_name = serves_any_name(&ini);
+        if now == change.before && !self.is_live(&change.name, now.as_ref(), any_name).await? {
             self.install(at, ini, &back).await?;
         }
         Ok(write(&serde_json::json!({ "name": change.name, "left_as_it_is": words(now.as_ref()) })))

@@ -47,10 +47,33 @@ pub struct Selected {
     pub dropped: u64,
     /// The attachment that holds the [`Selection`].
     pub selection: String,
+    /// The attachment that holds what is [`Expected`] of the copy.
+    pub expected: String,
     /// Rules that match nothing.
     pub warnings: Vec<String>,
     /// Roles that kept entries grant to, and that do not exist.
     pub missing_grantees: Vec<String>,
+}
+
+/// What the copy must have when everything went through.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Expected {
+    /// Its tables: schema and name.
+    pub tables: Vec<(String, String)>,
+    /// Constraints that are not validated in production either: schema, and `<table> <constraint>`.
+    pub not_valid: Vec<(String, String)>,
+}
+
+impl Expected {
+    fn of(selection: &Selection, contents: &Contents) -> Expected {
+        let tables = selection.kept_tables(contents);
+        let not_valid = selection.not_valid_constraints(contents);
+        let text = |text: &Option<String>| text.clone().unwrap_or_default();
+        Expected {
+            tables: tables.into_iter().map(|table| (table.schema, table.name)).collect(),
+            not_valid: not_valid.iter().map(|entry| (text(&entry.namespace), text(&entry.tag))).collect(),
+        }
+    }
 }
 
 impl Catalog {
@@ -81,12 +104,15 @@ impl Catalog {
         let missing_grantees = self.look_for_roles(at, &contents, &selection).await?;
         let list = selection.list(&contents);
         let attached = serde_json::to_vec(&selection).map_err(|error| Failure::new(error.to_string()))?;
+        let expected = serde_json::to_vec(&Expected::of(&selection, &contents))
+            .map_err(|error| Failure::new(error.to_string()))?;
         let selected = Selected {
             list: self.settings.workspace(at.run()).join("restore.list"),
             list_sha256: disk::sha256(list.as_bytes()),
             kept: selection.kept.len() as u64,
             dropped: selection.dropped.len() as u64,
             selection: at.attach(&attached).await?.to_string(),
+            expected: at.attach(&expected).await?.to_string(),
             warnings: shortened(selection.warnings.iter().map(ToString::to_string)),
             missing_grantees: shortened(missing_grantees),
             dump,

@@ -5,10 +5,9 @@ use journal::event::{Detail, Failure, Hash};
 use journal::step::{Context, Intent};
 use serde::{Deserialize, Serialize};
 
-use super::catalog::{Selected, contents_of};
-use super::create_database::Mark;
+use super::catalog::{Expected, Selected};
+use super::create_database::{Mark, require_ours};
 use super::{Repeatable, Settings, outcome, server, write};
-use crate::contents::Selection;
 use crate::world::postgres::{Session, identifier, literal};
 
 /// The step.
@@ -36,77 +35,64 @@ impl Repeatable for Check {
     }
 
     async fn act(&self, at: &Context<'_>, _: &Detail) -> Result<Detail, Failure> {
-        let selected: Selected = outcome(at, "catalog").await?;
-        let contents = contents_of(&selected.dump)?;
-        let hash: Hash = selected.selection.parse().map_err(|error| Failure::new(format!("{error}")))?;
-        let selection: Selection = serde_json::from_slice(&at.attachment(hash).await?)
-            .map_err(|error| Failure::new("the selection of entries cannot be read").because(error))?;
+        let expected = expected(at).await?;
         let session =
             server(at, &self.settings).await?.connect(&self.settings.database, "pg_staging").await?;
+        require_ours(&session, &self.settings.database, at.run()).await?;
 
-        let tables = names(&session, TABLES).await?;
-        let wanted = selection.kept_tables(&contents);
-        let missing: Vec<String> = wanted
-            .iter()
-            .filter(|table| !tables.contains(&pair(&table.schema, &table.name)))
-            .map(ToString::to_string)
-            .collect();
-        self.none("tables are missing", &missing)?;
+        let (_, tables) = counted(&session, TABLES).await?;
+        let missing = expected.tables.iter().filter(|table| !tables.contains(table));
+        self.none("tables are missing", missing.map(dotted))?;
 
         let (indexes, invalid) = counted(&session, INVALID_INDEXES).await?;
-        self.none("indexes are not valid", &invalid)?;
+        self.none("indexes are not valid", invalid.iter().map(dotted))?;
 
         let (constraints, open) = counted(&session, OPEN_CONSTRAINTS).await?;
-        let allowed: Vec<String> = selection
-            .not_valid_constraints(&contents)
-            .iter()
-            .map(|entry| entry.tag.clone().unwrap_or_default())
-            .collect();
-        let open: Vec<String> = open
-            .into_iter()
-            .filter(|name| {
-                !allowed.iter().any(|tag| tag.ends_with(name.rsplit('\u{1f}').next().unwrap_or(name)))
-            })
-            .map(|name| name.replace('\u{1f}', "."))
-            .collect();
-        self.none("constraints are not validated", &open)?;
+        let open = open.iter().filter(|constraint| !expected.not_valid.contains(constraint));
+        self.none("constraints are not validated", open.map(dotted))?;
 
         // From here on the copy speaks for itself: its mark needs no note of how far the run is.
         let database = identifier(&self.settings.database);
         let mark = literal(&Mark::text(at.run()));
         session.execute(&format!("COMMENT ON DATABASE {database} IS {mark}")).await?;
-        Ok(write(&Found { tables: wanted.len() as u64, indexes, constraints }))
+        Ok(write(&Found { tables: expected.tables.len() as u64, indexes, constraints }))
     }
 }
 
 impl Check {
-    fn none(&self, what: &str, found: &[String]) -> Result<(), Failure> {
+    fn none(&self, what: &str, found: impl Iterator<Item = String>) -> Result<(), Failure> {
+        let found = super::shortened(found);
         if found.is_empty() {
             return Ok(());
         }
-        let shown = found.iter().take(10).cloned().collect::<Vec<_>>().join(", ");
-        let more = if found.len() > 10 { format!(" and {} more", found.len() - 10) } else { String::new() };
         Err(Failure::new(format!("{} is not what it should be: {what}", self.settings.database))
-            .because(format!("{shown}{more}"))
+            .because(found.join(", "))
             .hint("the alias was not touched; look at what post SQL and the dump do to them"))
     }
 }
 
-fn pair(schema: &str, name: &str) -> String {
-    format!("{schema}\u{1f}{name}")
+/// What the catalog step says the copy must have.
+async fn expected(at: &Context<'_>) -> Result<Expected, Failure> {
+    let selected: Selected = outcome(at, "catalog").await?;
+    let hash: Hash = selected.expected.parse().map_err(|error| Failure::new(format!("{error}")))?;
+    serde_json::from_slice(&at.attachment(hash).await?)
+        .map_err(|error| Failure::new("what is expected of the copy cannot be read").because(error))
 }
 
-async fn names(session: &Session, sql: &str) -> Result<Vec<String>, Failure> {
-    Ok(session.rows(sql).await?.into_iter().filter_map(|row| row.into_iter().next().flatten()).collect())
+fn dotted((schema, name): &(String, String)) -> String {
+    format!("{schema}.{name}")
 }
 
-/// Rows of (how many there are in all, name of one that is wrong); the name is NULL when none is.
-async fn counted(session: &Session, sql: &str) -> Result<(u64, Vec<String>), Failure> {
-    let rows = session.rows(sql).await?;
-    let all =
-        rows.first().and_then(|row| row.first().cloned().flatten()).and_then(|count| count.parse().ok());
-    Ok((
-        all.unwrap_or_default(),
-        rows.into_iter().filter_map(|row| row.into_iter().nth(1).flatten()).collect(),
-    ))
+/// Rows of (how many there are in all, schema, name); the last two are NULL when none is to be named.
+async fn counted(session: &Session, sql: &str) -> Result<(u64, Vec<(String, String)>), Failure> {
+    let mut all = 0;
+    let mut named = Vec::new();
+    for row in session.rows(sql).await? {
+        let mut fields = row.into_iter();
+        let (count, schema, name) =
+            (fields.next().flatten(), fields.next().flatten(), fields.next().flatten());
+        all = count.and_then(|count| count.parse().ok()).unwrap_or(all);
+        named.extend(schema.zip(name));
+    }
+    Ok((all, named))
 }

@@ -9,7 +9,7 @@ use journal::event::{Detail, Failure, RunId};
 use journal::step::{Context, Intent, Observed, Step};
 use serde::{Deserialize, Serialize};
 
-use super::{Settings, read, server, write};
+use super::{Settings, application_name, read, server, write};
 use crate::world::postgres::{Session, identifier, literal};
 
 /// The step.
@@ -37,6 +37,9 @@ struct Plan {
     /// The comment of the empty database that is taken over, when there is one.
     adopted: Option<String>,
 }
+
+/// One row when nothing was made in a database, and nothing set for it, since CREATE DATABASE.
+const UNTOUCHED: &str = include_str!("create_database_untouched.sql");
 
 /// What stands on a database of ours: which run made it, and how far that run is with it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -79,6 +82,28 @@ pub(crate) async fn comment_of(session: &Session, name: &str) -> Result<Option<S
     Ok(session.value(&sql).await?)
 }
 
+/// The OID of a database: what tells it from another of the same name that came later.
+pub(crate) async fn oid_of(session: &Session, name: &str) -> Result<Option<u32>, Failure> {
+    let sql = format!("SELECT oid FROM pg_database WHERE datname = {}", literal(name));
+    Ok(session.value(&sql).await?.and_then(|oid| oid.parse().ok()))
+}
+
+/// The copy must be the one that this run made: its name says nothing, and somebody may have dropped it and made another
+/// since this run was last at work.
+pub(crate) async fn require_ours(session: &Session, name: &str, run: RunId) -> Result<(), Failure> {
+    match comment_of(session, name).await? {
+        Some(comment) if Mark::is_of(&comment, run) => Ok(()),
+        Some(_) => Err(Failure::new(format!("database {name} is not the one that this run made"))
+            .because("its mark (COMMENT ON DATABASE) is not this run's")
+            .hint(format!(
+                "somebody made another meanwhile; roll this run back: pg_staging rollback {}",
+                run.short()
+            ))),
+        None => Err(Failure::new(format!("database {name}, which this run made, is gone"))
+            .hint(format!("roll this run back: pg_staging rollback {}", run.short()))),
+    }
+}
+
 /// DROP DATABASE, sessions in it notwithstanding; fine when there is none. WITH (FORCE) is of PostgreSQL 13.
 pub(crate) async fn drop_database(session: &Session, name: &str) -> Result<bool, Failure> {
     if comment_of(session, name).await?.is_none() {
@@ -116,12 +141,13 @@ impl CreateDatabase {
                 ),
             )
         };
-        if !self.given.may_adopt {
+        // One that another program made may have an owner, a locale or rights that would be lost.
+        if !self.given.may_adopt || Mark::run_of(&comment).is_none() {
             return Err(exists());
         }
-        let inside = server(at, &self.settings).await?.connect(name, "pg_staging").await?;
-        let relations = "SELECT count(*) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname NOT LIKE 'pg\\_%' AND n.nspname <> 'information_schema'";
-        if inside.value(relations).await?.as_deref() == Some("0") { Ok(Some(comment)) } else { Err(exists()) }
+        let inside = server(at, &self.settings).await?.connect(name, &application_name(at)).await?;
+        let untouched = inside.value(UNTOUCHED).await?.is_some();
+        if untouched { Ok(Some(comment)) } else { Err(exists()) }
     }
 
     async fn make(&self, session: &Session, plan: &Plan, comment: &str) -> Result<(), Failure> {
@@ -183,6 +209,14 @@ impl Step for CreateDatabase {
         let found = comment_of(&session, &plan.name).await?;
         let ours = found.as_ref().is_some_and(|comment| Mark::is_of(comment, at.run()));
         if ours {
+            if let Some(alias) = self.settings.who_points_at_the_copy(at).await? {
+                return Err(Failure::new(format!("{} is in use: {alias} points at it", plan.name)).hint(
+                    format!(
+                        "point {alias} at another copy (pg_staging switch {} <date>), then try again",
+                        self.settings.section
+                    ),
+                ));
+            }
             drop_database(&session, &plan.name).await?;
         }
         match &plan.adopted {

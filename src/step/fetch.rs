@@ -64,6 +64,7 @@ pub struct Fetched {
 struct Made {
     device: u64,
     inode: u64,
+    born: Option<u64>,
 }
 
 /// Recorded while the file grows.
@@ -111,9 +112,22 @@ impl Fetch {
             }
             Ok::<_, Failure>(())
         };
-        let (came, recorded) = tokio::join!(download, record);
+        let came = {
+            let mut download = std::pin::pin!(download);
+            let mut record = std::pin::pin!(record);
+            tokio::select! {
+                came = &mut download => {
+                    record.await?;
+                    came
+                }
+                recorded = &mut record => {
+                    // It ends before the download only when nothing more can be recorded.
+                    recorded?;
+                    download.await
+                }
+            }
+        };
         self.record_durable(at, file.sync()?).await?;
-        recorded?;
         match came {
             Ok(_) => Ok(()),
             Err(WebError::Sink { source, .. }) => Err(disk::refused("write", &plan.growing, &source).into()),
@@ -156,12 +170,18 @@ impl Fetch {
     fn take_as_is(&self, plan: &Plan) -> Result<Intent, Failure> {
         let there = plan.destination.display();
         match self.check(plan, &plan.destination) {
-            Ok(_) if plan.backup.bytes.is_some() => {
+            Ok(_) if plan.backup.sha256.is_some() || self.is_as_old(plan)? => {
                 Ok(Intent::Skip(format!("{there} is there already, whole")))
             }
             _ => Err(Failure::new(format!("{there} exists already, and is not this backup"))
                 .hint("move it away, then try again")),
         }
+    }
+
+    /// Whether the file has the time of the server's: what fetched it whole gave it that last.
+    fn is_as_old(&self, plan: &Plan) -> Result<bool, Failure> {
+        let modified = disk::modified(&plan.destination)?;
+        Ok(plan.backup.bytes.is_some() && plan.backup.last_modified == Some(modified))
     }
 
     /// Which file this run made, when it got so far.
@@ -170,8 +190,8 @@ impl Fetch {
         let Some(made) = run.step(at.step()).and_then(|(_, step)| step.parts.get("made").cloned()) else {
             return Ok(None);
         };
-        let Made { device, inode } = read(&made)?;
-        Ok(Some(FileId { device, inode }))
+        let Made { device, inode, born } = read(&made)?;
+        Ok(Some(FileId { device, inode, born }))
     }
 }
 
@@ -209,8 +229,8 @@ impl Step for Fetch {
         let plan: Plan = read(intent)?;
         disk::make_private_folder(&self.settings.workspace(at.run()))?;
         let mut file = Growing::open(&plan.growing, self.usable(at, &plan).await?)?;
-        if let Some((FileId { device, inode }, _)) = disk::file_at(&plan.growing)? {
-            at.part_done("made", write(&Made { device, inode })).await?;
+        if let Some((FileId { device, inode, born }, _)) = disk::file_at(&plan.growing)? {
+            at.part_done("made", write(&Made { device, inode, born })).await?;
         }
         self.record_durable(at, file.length()).await?;
         self.download(at, &plan, &mut file).await?;
@@ -255,7 +275,7 @@ impl Sink for Durably<'_, '_, '_> {
         if self.file.length() >= self.next {
             let durable = self.file.sync().map_err(io::Error::other)?;
             self.next = durable + SYNC_EVERY;
-            // Nobody listens only when recording failed, which ends the step anyway.
+            // Nobody listens only when recording failed, which ends the download.
             let _ = self.tell.send(durable);
         }
         self.at.progress(self.file.length(), self.total, "bytes");

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use self::messages::{Message, is_progress, read_messages};
 use super::catalog::Selected;
-use super::create_database::{Mark, comment_of};
+use super::create_database::{Mark, comment_of, require_ours};
 use super::{Settings, application_name, end_leftovers, outcome, process_of, read, server, shortened, write};
 use crate::world::disk;
 use crate::world::postgres::{Server, identifier, literal};
@@ -84,10 +84,12 @@ impl Load {
         let mut seen = 0;
         let ended = running
             .finish(|line| {
-                if is_progress(line) {
+                let progress = is_progress(line);
+                if progress {
                     seen += 1;
                     at.progress(seen.min(plan.entries), Some(plan.entries), "entries");
                 }
+                !progress
             })
             .await?;
         at.child_ended(identity.pid, &ended.ending()).await?;
@@ -101,7 +103,7 @@ impl Load {
         let read = read_messages(&said);
         let (tolerated, errors): (Vec<&Message>, Vec<&Message>) =
             read.messages.iter().partition(|message| message.is_tolerated());
-        let spoken: Vec<&str> = said.lines().filter(|line| !is_progress(line)).collect();
+        let spoken: Vec<&str> = said.lines().collect();
         let output = if read.messages.is_empty() && ended.status.success() {
             None
         } else {
@@ -135,6 +137,12 @@ impl Load {
 impl Step for Load {
     async fn intend(&self, at: &Context<'_>) -> Result<Intent, Failure> {
         let Selected { dump, list, list_sha256, kept, .. } = outcome(at, "catalog").await?;
+        if let Some(gone) = [&dump, &list].into_iter().find(|file| !disk::exists(file)) {
+            return Ok(Intent::Again {
+                steps: vec!["fetch".to_owned(), "catalog".to_owned()],
+                reason: format!("{} is gone", gone.display()),
+            });
+        }
         let Given { jobs, single_transaction } = self.given;
         Ok(Intent::Do(write(&Plan {
             dump,
@@ -160,9 +168,6 @@ impl Step for Load {
                 output: None,
             })));
         }
-        if plan.single_transaction {
-            return Ok(Observed::Absent);
-        }
         Ok(Observed::Partial("pg_restore was interrupted: the copy is made anew".to_owned()))
     }
 
@@ -173,6 +178,8 @@ impl Step for Load {
                 .hint("roll the run back and start a new one"));
         }
         let server = server(at, &self.settings).await?;
+        let session = server.connect(&self.settings.maintdb, &application_name(at)).await?;
+        require_ours(&session, &self.settings.database, at.run()).await?;
         let ended = self.run(at, &plan, &server).await?;
         let loaded = self.judge(at, &plan, &ended).await?;
         let database = identifier(&self.settings.database);

@@ -125,7 +125,18 @@ impl Settings {
 #[derive(Debug, Clone, Default)]
 pub struct Secrets {
     /// User and password of the backup server.
-    pub backup: Option<(String, Option<String>)>,
+    pub backup: Option<Login>,
+}
+
+/// User and password, and the server they are for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Login {
+    /// Scheme, host and port.
+    pub server: url::Origin,
+    /// User.
+    pub user: String,
+    /// Password.
+    pub password: Option<String>,
 }
 
 /// All kinds of steps.
@@ -156,7 +167,9 @@ impl StepKinds for Kinds {
             ("search_path", 1) => Box::new(Again(settle::SearchPath { settings, given: read(parameters)? })),
             ("vacuum", 1) => Box::new(Again(settle::Vacuum { settings, given: read(parameters)? })),
             ("check", 1) => Box::new(Again(check::Check { settings })),
-            ("drop_database", 1) => Box::new(drop_database::DropDatabase { settings }),
+            ("drop_database", 1) => {
+                Box::new(drop_database::DropDatabase { settings, given: read(parameters)? })
+            }
             ("cleanup", 1) => Box::new(cleanup::Cleanup { settings }),
             _ => return Ok(None),
         };
@@ -219,9 +232,9 @@ fn shortened(all: impl IntoIterator<Item = String>) -> Vec<String> {
     const LONGEST: usize = 200;
     let all: Vec<String> = all.into_iter().collect();
     let more = all.len().saturating_sub(MOST);
-    let short = |text: String| match text.char_indices().nth(LONGEST) {
-        Some((end, _)) => format!("{}…", text.get(..end).unwrap_or_default()),
-        None => text,
+    let short = |text: String| match text.char_indices().take_while(|(at, _)| *at < LONGEST).last() {
+        Some((end, _)) if text.len() > LONGEST => format!("{}…", text.get(..end).unwrap_or_default()),
+        _ => text,
     };
     let mut shown: Vec<String> = all.into_iter().take(MOST).map(short).collect();
     if more > 0 {

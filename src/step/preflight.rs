@@ -13,7 +13,7 @@ use journal::step::{Context, Intent, Observed, Step};
 use serde::{Deserialize, Serialize};
 use url::Url;
 
-use super::create_database::comment_of;
+use super::create_database::{comment_of, oid_of};
 use super::{Secrets, Settings, web, write};
 use crate::backup;
 use crate::bouncer::PgbouncerIni;
@@ -73,6 +73,8 @@ pub struct Outcome {
     pub postgres: Way,
     /// PostgreSQL's `server_version_num`, when it was asked.
     pub server_version: Option<u32>,
+    /// The copy's OID in `pg_database`, when it is there.
+    pub copy: Option<u32>,
     /// The backup.
     pub backup: Option<Backup>,
     /// Where the alias points.
@@ -148,9 +150,10 @@ impl Backup {
 fn with_secrets(text: &str, secrets: &Secrets) -> Result<Url, Failure> {
     let bad = || Failure::new(format!("{text} is not a URL"));
     let mut url = Url::parse(text).map_err(|error| bad().because(error))?;
-    if let Some((user, password)) = &secrets.backup {
-        url.set_username(user).map_err(|()| bad())?;
-        url.set_password(password.as_deref()).map_err(|()| bad())?;
+    // The configuration may name another server by now: that one's password is not for this one.
+    if let Some(login) = secrets.backup.as_ref().filter(|login| login.server == url.origin()) {
+        url.set_username(&login.user).map_err(|()| bad())?;
+        url.set_password(login.password.as_deref()).map_err(|()| bad())?;
     }
     Ok(url)
 }
@@ -162,11 +165,12 @@ impl Preflight {
             look_at_dump(dump)?;
         }
         let direct = Way { host: self.settings.host.clone(), port: self.settings.postgres_port };
-        let (postgres, server_version) = match self.wanted.database {
-            Database::Unused => (direct, None),
+        let (postgres, server_version, copy) = match self.wanted.database {
+            Database::Unused => (direct, None, None),
             _ => {
                 let (way, session) = self.reach_postgres().await?;
-                (way.clone(), Some(self.look_at_postgres(&session).await?))
+                let version = self.look_at_postgres(&session).await?;
+                (way, Some(version), oid_of(&session, &self.settings.database).await?)
             }
         };
         let alias = if self.wanted.bouncer { self.look_at_bouncer(at).await? } else { None };
@@ -175,7 +179,7 @@ impl Preflight {
             None => None,
         };
         let tmpdir_free = self.look_at_tmpdir(backup.as_ref())?;
-        Ok(Outcome { postgres, server_version, backup, alias, tmpdir_free })
+        Ok(Outcome { postgres, server_version, copy, backup, alias, tmpdir_free })
     }
 
     async fn look_at_programs(&self) -> Result<(), Failure> {

@@ -5,6 +5,7 @@ use journal::event::{Detail, Failure};
 use journal::step::{Context, Intent};
 use serde::{Deserialize, Serialize};
 
+use super::create_database::require_ours;
 use super::{Repeatable, Settings, application_name, server, write};
 use crate::world::postgres::identifier;
 
@@ -34,6 +35,7 @@ impl Repeatable for SearchPath {
 
     async fn act(&self, at: &Context<'_>, intent: &Detail) -> Result<Detail, Failure> {
         let session = server(at, &self.settings).await?.connect(&self.settings.maintdb, "pg_staging").await?;
+        require_ours(&session, &self.settings.database, at.run()).await?;
         let schemas =
             self.given.schemas.iter().map(|schema| identifier(schema)).collect::<Vec<_>>().join(", ");
         let database = identifier(&self.settings.database);
@@ -69,6 +71,8 @@ impl Repeatable for Vacuum {
     async fn act(&self, at: &Context<'_>, intent: &Detail) -> Result<Detail, Failure> {
         let server = server(at, &self.settings).await?;
         super::end_leftovers(at, &server, &self.settings.maintdb).await?;
+        let maintenance = server.connect(&self.settings.maintdb, "pg_staging").await?;
+        require_ours(&maintenance, &self.settings.database, at.run()).await?;
         let session = server.connect(&self.settings.database, &application_name(at)).await?;
         session.execute("VACUUM (ANALYZE)").await?;
         Ok(intent.clone())

@@ -13,7 +13,7 @@ use journal::step::{Context, Intent, Observed, Step};
 use regex::Regex;
 use serde::{Deserialize, Serialize};
 
-use super::create_database::{Mark, comment_of};
+use super::create_database::{Mark, comment_of, require_ours};
 use super::{Settings, application_name, end_leftovers, read, server, write};
 use crate::world::disk;
 use crate::world::postgres::{Server, identifier, literal};
@@ -75,6 +75,24 @@ impl Sql {
         Ok(files)
     }
 
+    /// When some of the files took effect already, the last of them must still be there under its name, or nobody can
+    /// tell which of the others did.
+    async fn know_the_last_one(&self, at: &Context<'_>, files: &[Planned]) -> Result<(), Failure> {
+        let session = server(at, &self.settings).await?.connect(&self.settings.maintdb, "pg_staging").await?;
+        let comment = comment_of(&session, &self.settings.database).await?.unwrap_or_default();
+        let done = Mark::what_is_done(&comment, at.run()).unwrap_or_default();
+        let Some(last) = done.strip_prefix(at.step()).and_then(|rest| rest.strip_prefix(' ')) else {
+            return Ok(());
+        };
+        if files.iter().any(|file| file.name() == last) {
+            return Ok(());
+        }
+        Err(Failure::new(format!("{last} took effect in this run, and is gone")).hint(format!(
+            "put it back under that name, or roll the run back: pg_staging rollback {}",
+            at.run().short()
+        )))
+    }
+
     async fn planned(at: &Context<'_>, intent: &Detail) -> Result<Vec<Planned>, Failure> {
         let Plan { files, .. } = read(intent)?;
         let hash: Hash = files.parse().map_err(|error| Failure::new(format!("{error}")))?;
@@ -88,6 +106,8 @@ impl Sql {
     }
 
     async fn run_file(&self, at: &Context<'_>, server: &Server, planned: &Planned) -> Result<(), Failure> {
+        let session = server.connect(&self.settings.maintdb, "pg_staging").await?;
+        require_ours(&session, &self.settings.database, at.run()).await?;
         if disk::sha256_of_file(&planned.file)? != planned.sha256 {
             return Err(Failure::new(format!(
                 "{} was changed while this run was under way",
@@ -109,7 +129,7 @@ impl Sql {
         let identity = running.identity()?;
         let process = super::process_of(&identity);
         at.child_started(process, "psql").await?;
-        let ended = running.finish(|_| ()).await?;
+        let ended = running.finish(|_| true).await?;
         at.child_ended(identity.pid, &ended.ending()).await?;
         if ended.status.success() {
             return Ok(());
@@ -144,6 +164,7 @@ impl Step for Sql {
                 self.given.folder.as_deref().map_or("sql_path is not configured".to_owned(), there_is_none);
             return Ok(Intent::Skip(folder));
         }
+        self.know_the_last_one(at, &files).await?;
         let attached = serde_json::to_vec(&files).map_err(|error| Failure::new(error.to_string()))?;
         let plan = Plan { files: at.attach(&attached).await?.to_string(), count: files.len() };
         Ok(Intent::Do(write(&plan)))

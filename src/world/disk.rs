@@ -40,8 +40,12 @@ pub fn open(path: &Path) -> Result<File, Trouble> {
     File::open(path).map_err(|error| refused("open", path, &error))
 }
 
-/// Makes a folder that only we can enter; fine when it is there and ours.
+/// Makes a folder that only we can enter, and those above it that are missing; fine when it is there and ours.
 pub fn make_private_folder(path: &Path) -> Result<(), Trouble> {
+    if let Some(parent) = path.parent().filter(|parent| !exists(parent)) {
+        let made = fs::DirBuilder::new().mode(0o700).recursive(true).create(parent);
+        made.map_err(|error| refused("make the folder", parent, &error))?;
+    }
     match fs::DirBuilder::new().mode(0o700).create(path) {
         Ok(()) => sync_parent(path),
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
@@ -151,22 +155,34 @@ fn hex(bytes: &[u8]) -> String {
     })
 }
 
-/// What tells one file from another for as long as both exist: device and inode.
+/// What tells one file from another: device and inode, which may be used again when a file is gone, and where the file
+/// system knows it the time of its birth.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FileId {
     /// Device number.
     pub device: u64,
     /// Inode number.
     pub inode: u64,
+    /// When it was made, in nanoseconds since 1970.
+    pub born: Option<u64>,
 }
 
 /// Which file is at `path`, and its length in bytes; `None` when there is none.
 pub fn file_at(path: &Path) -> Result<Option<(FileId, u64)>, Trouble> {
     match fs::symlink_metadata(path) {
-        Ok(found) => Ok(Some((FileId { device: found.dev(), inode: found.ino() }, found.len()))),
+        Ok(found) => {
+            let age = found.created().ok().and_then(|born| born.duration_since(SystemTime::UNIX_EPOCH).ok());
+            let born = age.and_then(|age| u64::try_from(age.as_nanos()).ok());
+            Ok(Some((FileId { device: found.dev(), inode: found.ino(), born }, found.len())))
+        }
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(refused("look at", path, &error)),
     }
+}
+
+/// When a file was last changed, in seconds since 1970.
+pub fn modified(path: &Path) -> Result<i64, Trouble> {
+    fs::symlink_metadata(path).map(|found| found.mtime()).map_err(|error| refused("look at", path, &error))
 }
 
 /// A file that grows by appending, and tells what of it is durable.
@@ -240,6 +256,7 @@ impl Growing {
             }
             Err(error) => return Err(refused("name", name, &error)),
         }
+        sync_parent(name)?;
         remove_file(&self.path).map(|_| ())
     }
 }

@@ -43,7 +43,11 @@ impl Server {
             .user(&self.user)
             .dbname(database)
             .application_name(application_name)
-            .connect_timeout(CONNECT_LIMIT);
+            .connect_timeout(CONNECT_LIMIT)
+            .keepalives_idle(Duration::from_secs(30))
+            .keepalives_interval(Duration::from_secs(10))
+            .keepalives_retries(3)
+            .tcp_user_timeout(Duration::from_secs(60));
         if let Some(password) = machine::variable("PGPASSWORD") {
             config.password(password.to_string_lossy().as_bytes());
         }

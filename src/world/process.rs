@@ -7,6 +7,7 @@
 
 use std::ffi::OsString;
 use std::fs;
+use std::future::Future;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
@@ -29,17 +30,18 @@ pub struct Identity {
 }
 
 impl Identity {
-    /// The running process with this id.
+    /// The process with this id, which is ours or our child: one that has ended and was not waited for counts.
     pub fn of(pid: u32) -> Result<Identity, Trouble> {
         let failed = |error: io::Error| Trouble::new(format!("cannot look at process {pid}")).because(error);
-        let start_time = start_time(pid).map_err(failed)?;
+        let (_, start_time) = state_and_start(pid).map_err(failed)?;
         Ok(Identity { pid, start_time, boot_id: boot_id().map_err(failed)? })
     }
 
     /// Whether that process is still there.
     pub fn is_alive(&self) -> bool {
         let same_boot = boot_id().is_ok_and(|id| id == self.boot_id);
-        same_boot && start_time(self.pid).is_ok_and(|start| start == self.start_time)
+        let at_work = |(state, start): (char, u64)| !matches!(state, 'Z' | 'X') && start == self.start_time;
+        same_boot && state_and_start(self.pid).is_ok_and(at_work)
     }
 
     /// Ends the process and its group when it is still there, and waits until it is gone.
@@ -66,16 +68,15 @@ pub fn boot_id() -> io::Result<String> {
     Ok(fs::read_to_string("/proc/sys/kernel/random/boot_id")?.trim().to_owned())
 }
 
-/// Field 22; the second field is the program's name in parentheses and may hold anything, so what counts comes after
-/// the last `)`. A zombie has ended.
-fn start_time(pid: u32) -> io::Result<u64> {
+/// Fields 3 and 22; the second field is the program's name in parentheses and may hold anything, so what counts comes
+/// after the last `)`.
+fn state_and_start(pid: u32) -> io::Result<(char, u64)> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
     let (_, after) = stat.rsplit_once(") ").ok_or(io::ErrorKind::InvalidData)?;
     let mut fields = after.split(' ');
-    if matches!(fields.next(), Some("Z" | "X")) {
-        return Err(io::ErrorKind::NotFound.into());
-    }
-    fields.nth(18).and_then(|field| field.parse().ok()).ok_or_else(|| io::ErrorKind::InvalidData.into())
+    let state = fields.next().and_then(|field| field.chars().next());
+    let start = fields.nth(18).and_then(|field| field.parse().ok());
+    state.zip(start).ok_or_else(|| io::ErrorKind::InvalidData.into())
 }
 
 #[expect(clippy::disallowed_methods, reason = "waiting for a process that is not our child has no other way")]
@@ -96,6 +97,7 @@ pub struct Program {
     arguments: Vec<OsString>,
     environment: Vec<(OsString, OsString)>,
     folder: Option<PathBuf>,
+    limit: Option<Duration>,
 }
 
 impl Program {
@@ -129,6 +131,13 @@ impl Program {
     #[must_use]
     pub fn folder(mut self, folder: impl Into<PathBuf>) -> Program {
         self.folder = Some(folder.into());
+        self
+    }
+
+    /// Ends it when it takes longer than this.
+    #[must_use]
+    pub fn limit(mut self, limit: Duration) -> Program {
+        self.limit = Some(limit);
         self
     }
 
@@ -179,12 +188,12 @@ impl Program {
         tracing::debug!("running {}", self.line());
         let child = command.spawn().map_err(|error| failed(&error))?;
         let pid = child.id().ok_or_else(|| Trouble::new(format!("{} ended at once", self.name())))?;
-        Ok(Running { child, pid, name: self.name(), ended: false })
+        Ok(Running { child, pid, name: self.name(), limit: self.limit, ended: false })
     }
 
     /// Runs it to its end; what it says is kept up to [`KEPT`] bytes each from standard output and error.
     pub async fn run(&self) -> Result<Ended, Trouble> {
-        self.start()?.finish(|_| ()).await
+        self.start()?.finish(|_| true).await
     }
 }
 
@@ -216,6 +225,7 @@ pub struct Running {
     child: tokio::process::Child,
     pid: u32,
     name: String,
+    limit: Option<Duration>,
     ended: bool,
 }
 
@@ -248,44 +258,72 @@ impl Running {
         Identity::of(self.pid)
     }
 
-    /// Waits for its end; `line` hears each line of its standard error as it comes.
-    pub async fn finish(mut self, mut line: impl FnMut(&str)) -> Result<Ended, Trouble> {
+    /// Waits for its end. `line` hears each line of its standard error as it comes, and says whether it is kept.
+    pub async fn finish(mut self, mut line: impl FnMut(&str) -> bool) -> Result<Ended, Trouble> {
         let (stdout, stderr) = (self.child.stdout.take(), self.child.stderr.take());
-        let out = async {
-            let mut kept = Vec::new();
-            if let Some(mut stdout) = stdout {
-                let mut buffer = vec![0; 16 << 10];
-                loop {
-                    let read = stdout.read(&mut buffer).await?;
-                    if read == 0 {
-                        break;
-                    }
-                    keep(&mut kept, buffer.get(..read).unwrap_or_default());
+        let (mut out, mut errors) = (Vec::new(), Vec::new());
+        let hear_out = async {
+            let Some(mut stdout) = stdout else { return Ok(()) };
+            let mut buffer = vec![0; 16 << 10];
+            loop {
+                match stdout.read(&mut buffer).await? {
+                    0 => return Ok::<_, io::Error>(()),
+                    read => keep(&mut out, buffer.get(..read).unwrap_or_default()),
                 }
             }
-            Ok::<_, io::Error>(kept)
         };
-        let errors = async {
-            let mut kept = Vec::new();
-            if let Some(stderr) = stderr {
-                let mut reader = BufReader::new(stderr);
-                let mut bytes = Vec::new();
-                while (&mut reader).take(KEPT as u64).read_until(b'\n', &mut bytes).await? > 0 {
-                    line(String::from_utf8_lossy(&bytes).trim_end());
-                    keep(&mut kept, &bytes);
-                    bytes.clear();
+        let hear_errors = async {
+            let Some(stderr) = stderr else { return Ok(()) };
+            let mut reader = BufReader::new(stderr);
+            let mut bytes = Vec::new();
+            while (&mut reader).take(KEPT as u64).read_until(b'\n', &mut bytes).await? > 0 {
+                if line(String::from_utf8_lossy(&bytes).trim_end()) {
+                    keep(&mut errors, &bytes);
                 }
+                bytes.clear();
             }
-            Ok::<_, io::Error>(kept)
+            Ok::<_, io::Error>(())
         };
-        let both = tokio::try_join!(out, errors);
-        let status = self.child.wait().await;
-        self.ended = true;
         let failed = |error| Trouble::new(format!("cannot hear from {}", self.name)).because(error);
-        let (stdout, stderr) = both.map_err(failed)?;
-        let status = status.map_err(failed)?;
+        let status = {
+            let mut hear = std::pin::pin!(async { tokio::try_join!(hear_out, hear_errors) });
+            let wait = async {
+                tokio::select! {
+                    heard = &mut hear => heard.map(|_| None),
+                    status = self.child.wait() => status.map(Some),
+                }
+            };
+            match within(self.limit, wait).await {
+                None => {
+                    let limit = self.limit.unwrap_or_default().as_secs();
+                    let trouble = Trouble::new(format!("{} did not end", self.name));
+                    return Err(trouble.because(format!("it was ended after {limit} s")).transient(true));
+                }
+                Some(Err(error)) => return Err(failed(error)),
+                Some(Ok(None)) => self.child.wait().await.map_err(failed)?,
+                Some(Ok(Some(status))) => {
+                    // What it started may hold its pipes open for as long as it likes.
+                    if let Some(Err(error)) = within(Some(PIPES), hear).await {
+                        return Err(failed(error));
+                    }
+                    status
+                }
+            }
+        };
+        self.ended = true;
         tracing::debug!("{} ended: {status}", self.name);
-        Ok(Ended { status, stdout, stderr })
+        Ok(Ended { status, stdout: out, stderr: errors })
+    }
+}
+
+/// How long what a program said is waited for after its end.
+const PIPES: Duration = Duration::from_secs(3);
+
+/// What comes of `work`, unless that takes longer than a limit.
+async fn within<T>(limit: Option<Duration>, work: impl Future<Output = T>) -> Option<T> {
+    match limit {
+        Some(limit) => tokio::time::timeout(limit, work).await.ok(),
+        None => Some(work.await),
     }
 }
 

@@ -143,7 +143,7 @@ impl Recorder {
     }
 }
 
-/// `event` with its failure's texts cut to what an event has room for.
+/// `event` with its free texts cut to what an event has room for.
 fn clipped(mut event: Event) -> Event {
     let error = match &mut event {
         Event::StepFailed { error, .. }
@@ -152,6 +152,14 @@ fn clipped(mut event: Event) -> Event {
         | Event::RunFailed { error }
         | Event::RunStuck { error } => Some(error),
         Event::RunStopped { error, .. } => error.as_mut(),
+        Event::StepSkipped { reason, .. }
+        | Event::StepsReset { reason, .. }
+        | Event::StepResolved { reason, .. }
+        | Event::RollbackStarted { reason, .. }
+        | Event::RunAbandoned { reason } => {
+            clip(reason, LONGEST.1);
+            None
+        }
         _ => None,
     };
     if let Some(error) = error {
