@@ -290,7 +290,7 @@ fn compact_date(text: &str) -> Option<Date> {
 }
 
 /// `YYYY-MM-DD`.
-fn dashed_date(text: &str) -> Option<Date> {
+pub(super) fn dashed_date(text: &str) -> Option<Date> {
     let (year, rest) = text.split_once('-')?;
     let (month, day) = rest.split_once('-')?;
     if (year.len(), month.len(), day.len()) != (4, 2, 2) {

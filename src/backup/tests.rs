@@ -1,7 +1,8 @@
 //! Tests of `backup.rs`.
 
+use super::hints::size;
 use super::*;
-use jiff::civil::date;
+use jiff::civil::{Time, date};
 use proptest::prelude::*;
 
 const EU: &str = "a_very_long_customer_database_name_for_the_european_region";
@@ -303,7 +304,7 @@ fn dumps_are_those_of_exactly_this_database() {
 
 #[test]
 fn only_a_whole_and_real_date_counts() {
-    assert_eq!(dump_date("shop", "shop.2026-11-21.dump"), Some(date(2026, 11, 21)));
+    assert_eq!(DumpName::date_of("shop", "shop.2026-11-21.dump"), Some(date(2026, 11, 21)));
     for name in [
         "shop.2026-02-30.dump",
         "shop.2026-2-3.dump",
@@ -315,7 +316,7 @@ fn only_a_whole_and_real_date_counts() {
         "shop.dump",
         "xshop.2026-11-21.dump",
     ] {
-        assert_eq!(dump_date("shop", name), None, "{name}");
+        assert_eq!(DumpName::date_of("shop", name), None, "{name}");
     }
 }
 

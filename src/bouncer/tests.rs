@@ -2,6 +2,7 @@
 
 use proptest::prelude::*;
 
+use super::reader::text;
 use super::*;
 
 const DEBIAN: &str = "\

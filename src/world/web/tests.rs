@@ -1,9 +1,10 @@
 //! Tests of `web.rs`, on servers on loopback.
 
 use super::*;
+use std::error::Error as _;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::thread;
 
 use rustls::pki_types::PrivateKeyDer;

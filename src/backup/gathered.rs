@@ -1,0 +1,84 @@
+//! The files of a page while it is being read: which links and names are files of its folder, and their URLs.
+
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
+use url::Url;
+
+use super::hints::Hints;
+use super::{ListedFile, ListingError, file_name, is_file_name, sort_and_dedup, without_password};
+
+/// The bytes of a file's name that are written with a percent sign in a URL: all but RFC 3986's unreserved ones.
+/// Some object stores read a bare `+` as a space, so it is among them.
+pub(super) const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+
+/// The files of a page while it is being read.
+pub(super) struct Gathered<'a> {
+    pub(super) page: &'a Url,
+    /// The page's path up to and with its last slash.
+    pub(super) folder: &'a str,
+    files: Vec<ListedFile>,
+    limit: usize,
+    pub(super) too_many: bool,
+}
+
+impl<'a> Gathered<'a> {
+    pub(super) fn new(page: &'a Url, limit: usize) -> Self {
+        let path = page.path();
+        let folder = path.rfind('/').and_then(|slash| path.get(..=slash)).unwrap_or("/");
+        Self { page, folder, files: Vec::new(), limit, too_many: false }
+    }
+
+    /// A link as it stands in the page, when it leads to a file of this folder.
+    pub(super) fn file_behind(&self, href: &str) -> Option<(String, Url)> {
+        let link = self.page.join(href).ok()?;
+        if link.origin() != self.page.origin() {
+            return None;
+        }
+        let (folder, _) = link.path().rsplit_once('/')?;
+        let is_here = self.folder.strip_suffix('/').is_some_and(|here| {
+            folder == here || (here.contains('%') && percent_decode_str(folder).eq(percent_decode_str(here)))
+        });
+        if !is_here {
+            return None;
+        }
+        let name = file_name(&link)?;
+        let mut url = self.page.clone();
+        url.set_path(link.path());
+        url.set_query(link.query());
+        url.set_fragment(None);
+        Some((name, url))
+    }
+
+    /// The file of this name in the folder that `path` is, whose segments are already encoded.
+    pub(super) fn add_named(&mut self, path: &str, name: &str, hints: Hints) {
+        if !is_file_name(name) {
+            return;
+        }
+        let mut url = self.page.clone();
+        url.set_path(&format!("{path}{}", utf8_percent_encode(name, SEGMENT)));
+        url.set_query(None);
+        url.set_fragment(None);
+        self.add(name.to_owned(), url, hints);
+    }
+
+    pub(super) fn add(&mut self, name: String, url: Url, hints: Hints) {
+        if self.files.len() >= self.limit {
+            self.too_many = true;
+            return;
+        }
+        self.files.push(ListedFile {
+            name,
+            url,
+            size_hint: hints.size,
+            exact: hints.size.is_some() && hints.exact,
+            modified: hints.modified,
+        });
+    }
+
+    pub(super) fn finish(mut self) -> Result<Vec<ListedFile>, ListingError> {
+        if self.too_many {
+            return Err(ListingError::TooMany { url: without_password(self.page), limit: self.limit });
+        }
+        sort_and_dedup(&mut self.files);
+        Ok(self.files)
+    }
+}
