@@ -98,7 +98,7 @@ impl Walk {
         let retry_in_ms = (choice >= 128).then_some(250);
         self.record(Event::StepFailed { step, attempt, error: error.clone(), retry_in_ms });
         if retry_in_ms.is_none() {
-            let then = self.run.after_failure(&error);
+            let then = self.run.after_failure(usize::from(step), &error);
             self.record(then);
         }
     }

@@ -73,6 +73,8 @@ enum Kind {
     Make,
     /// Makes a thing; a half one needs the step before to be done again as well.
     Within,
+    /// Makes a thing from the thing `file`, which is made again when it is gone.
+    FromFile,
     /// Makes a thing; whether there is half of it nobody can see.
     Blind,
     /// Takes away a thing that was there before, for good.
@@ -126,6 +128,12 @@ impl Simulated {
 impl Step for Simulated {
     async fn intend(&self, _: &Context<'_>) -> Result<Intent, Failure> {
         self.tick()?;
+        if self.kind == Kind::FromFile && !self.world.lock().unwrap().things.contains_key("file") {
+            return Ok(Intent::Again {
+                steps: vec!["file".to_owned()],
+                reason: "the file is gone".to_owned(),
+            });
+        }
         Ok(Intent::Do(Detail::from_iter([("thing".to_owned(), self.name.clone().into())])))
     }
 
@@ -201,6 +209,7 @@ impl StepKinds for Kinds {
         let kind = match planned.kind.as_str() {
             "make" => Kind::Make,
             "within" => Kind::Within,
+            "from_file" => Kind::FromFile,
             "blind" => Kind::Blind,
             "destroy" => Kind::Destroy,
             "look" => Kind::Look,
@@ -312,6 +321,8 @@ struct Scenario {
     steps: Vec<PlannedStep>,
     on_failure: OnFailure,
     there_before: Vec<&'static str>,
+    /// Things that a crash takes away, as a reboot empties a folder for temporary files.
+    volatile: Vec<&'static str>,
 }
 
 fn step(name: &str, kind: &str, parameters: serde_json::Value) -> PlannedStep {
@@ -341,7 +352,13 @@ fn scenarios() -> Vec<Scenario> {
     let restore = |trouble: serde_json::Value, end: serde_json::Value| {
         vec![plain("preflight", "look"), copy(), load(trouble), plain("check", "look"), switch(end)]
     };
-    let scenario = |name, steps, on_failure| Scenario { name, steps, on_failure, there_before: Vec::new() };
+    let scenario = |name, steps, on_failure| Scenario {
+        name,
+        steps,
+        on_failure,
+        there_before: Vec::new(),
+        volatile: Vec::new(),
+    };
     vec![
         scenario("all goes well", restore(json!({}), json!({})), OnFailure::Rollback),
         scenario(
@@ -385,6 +402,19 @@ fn scenarios() -> Vec<Scenario> {
             OnFailure::Rollback,
         ),
         Scenario {
+            volatile: vec!["file"],
+            ..scenario(
+                "what a step needs is gone after a crash",
+                vec![
+                    plain("preflight", "look"),
+                    plain("file", "make"),
+                    plain("load", "from_file"),
+                    switch(json!({})),
+                ],
+                OnFailure::Rollback,
+            )
+        },
+        Scenario {
             name: "a thing is taken away for good",
             steps: vec![
                 plain("preflight", "look"),
@@ -394,6 +424,7 @@ fn scenarios() -> Vec<Scenario> {
             ],
             on_failure: OnFailure::Rollback,
             there_before: vec!["old"],
+            volatile: Vec::new(),
         },
         Scenario {
             name: "after a thing is gone for good a step fails",
@@ -404,6 +435,7 @@ fn scenarios() -> Vec<Scenario> {
             ],
             on_failure: OnFailure::Rollback,
             there_before: vec!["old"],
+            volatile: Vec::new(),
         },
     ]
 }
@@ -508,6 +540,9 @@ async fn recover(machine: &Machine, way: Way, fuse: &Arc<Fuse>) {
             return;
         }
     }
+    for thing in &machine.scenario.volatile {
+        machine.world.lock().unwrap().things.remove(*thing);
+    }
     // Errors are crashes, or say that there is nothing left to do: the end is looked at by the caller.
     let _ = match way {
         Way::Forward if !run.status.is_finished() => engine.carry_on(id).await,
@@ -532,6 +567,7 @@ async fn check_the_end(machine: &Machine, context: &str) {
         .iter()
         .filter(|step| !matches!(step.kind.as_str(), "look" | "destroy"))
         .map(|step| step.name.clone())
+        .filter(|name| !machine.scenario.volatile.contains(&name.as_str()))
         .collect();
     let there: BTreeSet<String> = things.keys().filter(|name| made.contains(*name)).cloned().collect();
     let old_there = machine.scenario.there_before.iter().filter(|thing| things.contains_key(**thing)).count();
