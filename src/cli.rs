@@ -114,4 +114,8 @@ pub enum Command {
     History(command::history::History),
     /// Show one run: its steps, attempts, times and errors
     Inspect(command::history::Inspect),
+    /// Say what became of a step that nobody but you can see
+    Resolve(command::mending::Resolve),
+    /// Close a run that will be neither continued nor rolled back
+    Abandon(command::mending::Abandon),
 }

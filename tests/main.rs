@@ -3,6 +3,7 @@
 mod stage;
 
 mod contents;
+mod mending;
 mod restore;
 mod stage_works;
 mod staging_client;

@@ -4,6 +4,7 @@
 
 pub mod copies;
 pub mod history;
+pub mod mending;
 pub mod restore;
 pub mod runs;
 
@@ -68,6 +69,8 @@ async fn dispatch(app: &App, command: Command) -> Result<ExitCode, Error> {
         Command::Rollback(given) => given.run(app).await,
         Command::History(given) => given.run(app).await,
         Command::Inspect(given) => given.run(app).await,
+        Command::Resolve(given) => given.run(app).await,
+        Command::Abandon(given) => given.run(app).await,
     }
 }
 

@@ -65,7 +65,7 @@ impl Rollback {
             if !self.force {
                 none_since(&*store, &run).await?;
             }
-            agree(app, &run)?;
+            agree(app, &run, "Undo the finished", "the alias goes back, and the copy goes")?;
         }
         let engine = app.engine(store, secrets_of(app, &run))?;
         app.run_engine(&engine, async || engine.roll_back(id, "asked for by rollback", finished).await).await
@@ -149,29 +149,26 @@ async fn none_since(store: &dyn Store, run: &Run) -> Result<(), Error> {
     }
 }
 
-/// A finished run is undone only when somebody means it.
-fn agree(app: &App, run: &Run) -> Result<(), Error> {
+/// What cannot be gone back on is done only when somebody means it: `verb` the run, and what that leads to.
+pub fn agree(app: &App, run: &Run, verb: &str, then: &str) -> Result<(), Error> {
     if app.global.yes {
         return Ok(());
     }
-    let refused =
-        |message: &str| Err(Error::new(ExitCode::USAGE, message).hint("add --yes if this is meant"));
+    let name = [std::slice::from_ref(&run.started.command), &run.started.arguments].concat().join(" ");
+    let question = format!("{verb} {name} (run {})? Then {then}.", run.id.short());
+    let refused = |why: &str| {
+        Err(Error::new(ExitCode::USAGE, format!("{why}: {question}")).hint("add --yes if this is meant"))
+    };
     if !std::io::stdin().is_terminal() {
-        return refused("rolling back a finished run needs a yes, and there is nobody to ask");
+        return refused("there is nobody to ask");
     }
-    let arguments = run.started.arguments.join(" ");
-    let question = format!(
-        "Undo {} {arguments} (run {}), which is finished? [y/N] ",
-        run.started.command,
-        run.id.short()
-    );
     let mut answer = String::new();
     let asked = std::io::stderr()
-        .write_all(question.as_bytes())
+        .write_all(format!("{question} [y/N] ").as_bytes())
         .and_then(|()| std::io::stdin().read_line(&mut answer));
     match asked {
         Ok(_) if matches!(answer.trim(), "y" | "Y" | "yes") => Ok(()),
-        _ => refused("not rolled back"),
+        _ => refused("nothing was done"),
     }
 }
 

@@ -133,6 +133,15 @@ pub fn ended(run: &Run, style: Style) {
     text::ended(run, style);
 }
 
+/// A command that makes no run of its own has done what it was asked to.
+pub fn done(message: &str, style: Style) {
+    if style.json {
+        out(&serde_json::json!({ "schema": 1, "done": message }).to_string());
+    } else if !style.quiet {
+        out(message);
+    }
+}
+
 /// The list of runs.
 pub fn history(lines: &[Line], now: Timestamp, style: Style) {
     if style.json { out(&json::history(lines, now).to_string()) } else { tables::history(lines, now) }
