@@ -5,7 +5,7 @@ use journal::event::{Detail, Failure};
 use journal::step::{Context, Intent, Observed, Step};
 
 use super::create_database::{comment_of, drop_database};
-use super::{Settings, server, write};
+use super::{Settings, application_name, end_leftovers, server, write};
 use crate::world::postgres::Session;
 
 /// The step.
@@ -16,7 +16,8 @@ pub struct DropDatabase {
 
 impl DropDatabase {
     async fn session(&self, at: &Context<'_>) -> Result<Session, Failure> {
-        Ok(server(at, &self.settings).await?.connect(&self.settings.maintdb, "pg_staging").await?)
+        let server = server(at, &self.settings).await?;
+        Ok(server.connect(&self.settings.maintdb, &application_name(at)).await?)
     }
 
     fn gone(&self) -> Detail {
@@ -31,6 +32,8 @@ impl Step for DropDatabase {
     }
 
     async fn observe(&self, at: &Context<'_>, _: &Detail) -> Result<Observed, Failure> {
+        // The server goes on with DROP DATABASE when nobody waits for it any more.
+        end_leftovers(at, &server(at, &self.settings).await?, &self.settings.maintdb).await?;
         let found = comment_of(&self.session(at).await?, &self.settings.database).await?;
         Ok(if found.is_none() { Observed::Done(self.gone()) } else { Observed::Absent })
     }
