@@ -3,6 +3,7 @@
 mod stage;
 
 mod contents;
+mod killed;
 mod restore;
 mod stage_works;
 mod staging_client;
