@@ -19,7 +19,7 @@ use held::{
     Gate, Place, ScriptLock, wait_until_scripts_ended, wait_until_scripts_wait, wait_until_waiting, waiting,
 };
 use scene::{LIMIT, Scene, Shown, World};
-use trace::{Chance, Point, can_trace, record, run_up_to, summary};
+use trace::{Chance, Point, can_trace, delayed, kill_tracee, record, run_up_to, summary};
 
 const EARLIER: &str = "20261120";
 const DATE: &str = "20261121";
@@ -255,7 +255,7 @@ fn a_restore_stopped_by_a_signal_says_so_and_goes_on_or_back() {
         for signal in signals {
             program.signal(*signal).unwrap();
             if *signal == Signal::INT {
-                program.wait_until_it_says("stopping at the end of this step").unwrap();
+                program.wait_until_it_says("stopping at the next safe point").unwrap();
             }
         }
         let outcome = if signals == [Signal::INT] {
@@ -365,6 +365,34 @@ fn the_same_on_a_far_host_whose_script_goes_on_when_we_are_killed() {
             let lock = ScriptLock::take(&scene.site);
             let program = scene.site.spawn(&scene.words()).unwrap();
             killed_at_the_lock(&scene, program, lock, &after, then);
+        }
+    }
+}
+
+#[test]
+fn what_a_killed_script_had_started_is_waited_for() {
+    if !can_trace() {
+        return;
+    }
+    for command in ["createdb", "switch", "drop"] {
+        let scene = copies(command, false);
+        let after = finished(&scene);
+        for then in BOTH {
+            let when = format!("{command} killed before the new file took its place, {then:?}");
+            scene.reset();
+            let mut command = delayed(&scene.site, &scene.words(), "/usr/bin/mv");
+            let strace = scene.site.spawn_command(&mut command).unwrap();
+            // The old file gets its second name right before the new one takes its place.
+            wait_until("the script to replace the file", LIMIT, || !scene.versions().is_empty()).unwrap();
+            kill_tracee(&strace);
+            let run = scene.run().unwrap();
+            let word = if then == Then::Continue { "continue" } else { "rollback" };
+            let outcome = scene.pg_staging(&[word, &run.id]);
+            assert_eq!(outcome.code, 0, "{when}: {outcome}");
+            strace.wait().unwrap();
+            let wanted = if then == Then::Continue { &after } else { &scene.before };
+            wanted.is_now(&scene, &when);
+            assert_eq!(scene.leftovers(&run.id), Vec::<String>::new(), "{when}");
         }
     }
 }

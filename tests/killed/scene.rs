@@ -119,6 +119,12 @@ impl<'s> Scene<'s> {
         }
     }
 
+    /// The old versions of pgbouncer.ini that the client script has kept since the last reset.
+    pub(super) fn versions(&self) -> Vec<String> {
+        let is_version = |name: &String| name.starts_with("pgbouncer.ini.pg_staging.2");
+        names_in(self.site.bouncer().folder()).into_iter().filter(is_version).collect()
+    }
+
     /// The path of the dump on the server.
     pub(super) fn dump_path(&self) -> String {
         let date = self.command.last().unwrap();

@@ -13,9 +13,9 @@ use std::{
     process::{Command, Stdio},
 };
 
-use rustix::process::{Pid, Signal, kill_process_group};
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 
-use crate::stage::{Outcome, Site};
+use crate::stage::{Outcome, Program, Site};
 
 /// The calls that are worth dying at: those that change something, and those that wait for an answer.
 const CALLS: &str = "pwrite64,fdatasync,fsync,rename,renameat,renameat2,link,linkat,unlink,unlinkat,rmdir,mkdir,\
@@ -103,6 +103,26 @@ fn points(log: &str) -> Vec<Point> {
     let place = |at: usize| at.checked_sub(1).and_then(|before| all.get(before));
     let is_worth = |at: usize| !(waits(all.get(at)) && waits(place(at)) && waits(all.get(at + 1)));
     (0..all.len()).filter(|at| is_worth(*at)).map(|at| all[at].clone()).collect()
+}
+
+/// The command, with a second's delay before whatever it starts executes that program.
+pub(super) fn delayed(site: &Site<'_>, arguments: &[&str], program: &str) -> Command {
+    let options = ["-f", "--seccomp-bpf", "-P", program, "-e", "trace=execve", "-e", "inject=execve:delay_enter=1000000"];
+    traced(site, Path::new("/dev/null"), &options, arguments)
+}
+
+/// Kills what strace was started for, not strace: what its tracees have started lives on, and strace with it.
+pub(super) fn kill_tracee(strace: &Program) {
+    let parent_of = |pid: &str| -> Option<String> {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        Some(stat.rsplit_once(") ")?.1.split(' ').nth(1)?.to_owned())
+    };
+    let entries =
+        fs::read_dir("/proc").unwrap().filter_map(|entry| entry.unwrap().file_name().into_string().ok());
+    let strace = strace.pid().to_string();
+    let tracee =
+        entries.filter(|name| parent_of(name).as_ref() == Some(&strace)).find_map(|name| name.parse().ok());
+    kill_process(tracee.and_then(Pid::from_raw).unwrap(), Signal::KILL).unwrap();
 }
 
 /// How often each call occurs, for people.
