@@ -501,12 +501,15 @@ identify_caller() {
     [ "$caller" -eq "$self" ] || borrowed=yes
 }
 
-# Private folders of runs that were killed: their process, whose id is in the name, is gone.
+# Private folders of runs that were killed: their process, whose id is in the name, is gone, or waits for somebody to ask
+# how it ended. What they started has let go of the lock by now.
 sweep() {
     for folder in $(set +f && echo /tmp/pg_staging_client.*.*); do
         [ -d "$folder" ] && [ ! -L "$folder" ] && [ "$(stat -c %u -- "$folder" 2>/dev/null)" = "$self" ] || continue
         pid=${folder#/tmp/pg_staging_client.}
-        [ -d "/proc/${pid%.*}" ] || rm -rf -- "$folder"
+        case $(sed -n 's/^State:[[:space:]]*//p' "/proc/${pid%.*}/status" 2>/dev/null) in
+        '' | [ZX]*) rm -rf -- "$folder" ;;
+        esac
     done
 }
 
@@ -613,6 +616,8 @@ take_lock() {
     [ -f "$lock" ] && [ ! -L "$lock" ] && [ -r "$lock" ] || die 1 "the lock file $lock cannot be made or read"
     exec 9<"$lock"
     flock -w 30 9 || die 6 "another run has held $lock for more than 30 seconds"
+    # Whoever takes the upload back has given this run up, and counts on nothing happening any more.
+    as_caller cmp -s -- "./$upload" - <"$private/upload" || die 1 "$upload was taken back"
     looked=$ini_uid
     look_at_present
     [ "$looked" = "$ini_uid" ] || die 1 "$conf has changed its owner meanwhile"
@@ -639,7 +644,6 @@ main() {
     check_arguments "$@"
     identify_caller
     host='' version=''
-    sweep
     make_private_folder
     take_upload
     read_header
@@ -648,6 +652,7 @@ main() {
     check_permission
     choose_writer
     take_lock
+    sweep
 
     present=$(present_sha256)
     if [ "$present" != "$new" ] && [ "$present" != "$base" ]; then

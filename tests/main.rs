@@ -15,6 +15,7 @@ mod stage;
 
 mod architecture;
 mod contents;
+mod killed;
 mod mending;
 mod readme;
 mod restore;

@@ -42,6 +42,17 @@ pub struct Given {
     pub wanted: bool,
 }
 
+/// Recorded around each call of staging-client.sh.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Install {
+    /// Which call of this step it is, counted from 1.
+    number: u64,
+    /// The tag of its upload.
+    tag: String,
+    /// Whether its end was not seen yet.
+    open: bool,
+}
+
 /// What all three announce: which name leads where before and after, and the file that this is based on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Change {
@@ -116,10 +127,37 @@ impl Settings {
         Alias { dbname: Some(self.database.clone()), host, port: Some(self.postgres_port) }
     }
 
-    /// A name for files on their way that is this step's alone.
-    fn tag(&self, at: &Context<'_>) -> String {
+    /// The last call of staging-client.sh by this step.
+    async fn last_install(&self, at: &Context<'_>) -> Result<Option<Install>, Failure> {
+        let run = at.snapshot().await;
+        let part = run.step(at.step()).and_then(|(_, step)| step.parts.get("install").cloned());
+        part.map(|part| read(&part)).transpose()
+    }
+
+    /// Has staging-client.sh install `upload`, under a name that is this call's alone.
+    async fn call_script(&self, at: &Context<'_>, upload: &[u8]) -> Result<(), Failure> {
+        let number = self.last_install(at).await?.map_or(1, |last| last.number + 1);
         let step: String = at.step().chars().filter(char::is_ascii_alphanumeric).collect();
-        format!("{}{step}", at.run().0.simple())
+        let tag = format!("{}{step}{number}", at.run().0.simple());
+        let open = Install { number, tag, open: true };
+        at.part_done("install", write(&open)).await?;
+        let installed = self.far(at.run()).install_ini(upload, &open.tag).await;
+        at.part_done("install", write(&Install { open: false, ..open })).await?;
+        Ok(installed?)
+    }
+
+    /// Makes sure that a call of an earlier process is over. When we are killed, a script on a far host goes on, and so
+    /// does what a script on this one has started. Its upload is taken back, and then its lock is waited for, by having
+    /// the file installed as it is: a script that has not got the lock by then sees that its upload is gone.
+    async fn outlive_last_call(&self, at: &Context<'_>) -> Result<(), Failure> {
+        let Some(last) = self.last_install(at).await?.filter(|last| last.open) else { return Ok(()) };
+        self.far(at.run()).discard_upload(&last.tag).await?;
+        let upload = self.ini(at).await?.upload(&self.pgbouncer_conf, &self.dbuser);
+        let called = self.call_script(at, &upload.map_err(|error| failed(&error, self))?).await;
+        if called.is_err() {
+            at.part_done("install", write(&Install { number: last.number + 1, ..last })).await?;
+        }
+        called
     }
 
     /// Makes the file say `after` of `name`, from the file as `ini` has it, and has pgbouncer read it.
@@ -141,7 +179,7 @@ impl Settings {
         let any_name = serves_any_name(&ini);
         let upload = edited.and_then(|()| ini.upload(&self.pgbouncer_conf, &self.dbuser));
         let upload = upload.map_err(|error| failed(&error, self))?;
-        self.far(at.run()).install_ini(&upload, &self.tag(at)).await?;
+        self.call_script(at, &upload).await?;
         self.confirm(change, any_name).await
     }
 
@@ -222,7 +260,7 @@ impl Settings {
 
     async fn observe(&self, at: &Context<'_>, intent: &Detail) -> Result<Observed, Failure> {
         let change: Change = read(intent)?;
-        self.far(at.run()).discard_upload(&self.tag(at)).await?;
+        self.outlive_last_call(at).await?;
         let ini = self.ini(at).await?;
         let now = destination(&ini, &change.name);
         if now == change.after {
@@ -274,7 +312,7 @@ impl Settings {
 
     async fn point_back(&self, at: &Context<'_>, intent: &Detail) -> Result<Detail, Failure> {
         let change: Change = read(intent)?;
-        self.far(at.run()).discard_upload(&self.tag(at)).await?;
+        self.outlive_last_call(at).await?;
         let ini = self.ini(at).await?;
         let now = destination(&ini, &change.name);
         let back = Change { before: change.after.clone(), after: change.before.clone(), ..change.clone() };
@@ -367,6 +405,7 @@ impl Step for Switch {
     /// The copy that the alias pointed at before may be gone by now; then it stays where it is.
     async fn undo(&self, at: &Context<'_>, intent: &Detail) -> Result<Detail, Failure> {
         let change: Change = read(intent)?;
+        self.settings.outlive_last_call(at).await?;
         let still_ours = destination(&self.settings.ini(at).await?, &change.name) == change.after;
         let before = change.before.and_then(|before| before.dbname);
         if let Some(before) = before.filter(|_| still_ours) {

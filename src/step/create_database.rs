@@ -9,7 +9,7 @@ use journal::event::{Detail, Failure, RunId};
 use journal::step::{Context, Intent, Observed, Step};
 use serde::{Deserialize, Serialize};
 
-use super::{Settings, application_name, read, server, write};
+use super::{Settings, application_name, end_leftovers, read, server, write};
 use crate::world::postgres::{Session, identifier, literal};
 
 /// The step.
@@ -125,7 +125,15 @@ pub(crate) async fn drop_database(session: &Session, name: &str) -> Result<bool,
 
 impl CreateDatabase {
     async fn session(&self, at: &Context<'_>) -> Result<Session, Failure> {
-        Ok(server(at, &self.settings).await?.connect(&self.settings.maintdb, "pg_staging").await?)
+        let server = server(at, &self.settings).await?;
+        Ok(server.connect(&self.settings.maintdb, &application_name(at)).await?)
+    }
+
+    /// A session, after those of an earlier process are gone: the server goes on with CREATE DATABASE when nobody waits
+    /// for it any more, and what it is about to make cannot be seen yet.
+    async fn session_alone(&self, at: &Context<'_>) -> Result<Session, Failure> {
+        end_leftovers(at, &server(at, &self.settings).await?, &self.settings.maintdb).await?;
+        self.session(at).await
     }
 
     /// An empty database that may be taken over: its comment, or why it may not.
@@ -183,7 +191,7 @@ impl Step for CreateDatabase {
 
     async fn observe(&self, at: &Context<'_>, intent: &Detail) -> Result<Observed, Failure> {
         let plan: Plan = read(intent)?;
-        let comment = comment_of(&self.session(at).await?, &plan.name).await?;
+        let comment = comment_of(&self.session_alone(at).await?, &plan.name).await?;
         Ok(match comment {
             Some(comment) if Mark::is_of(&comment, at.run()) => Observed::Done(made(&plan)),
             _ => Observed::Absent,
@@ -205,7 +213,7 @@ impl Step for CreateDatabase {
 
     async fn undo(&self, at: &Context<'_>, intent: &Detail) -> Result<Detail, Failure> {
         let plan: Plan = read(intent)?;
-        let session = self.session(at).await?;
+        let session = self.session_alone(at).await?;
         let found = comment_of(&session, &plan.name).await?;
         let ours = found.as_ref().is_some_and(|comment| Mark::is_of(comment, at.run()));
         if ours {

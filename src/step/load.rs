@@ -184,7 +184,7 @@ impl Step for Load {
         let loaded = self.judge(at, &plan, &ended).await?;
         let database = identifier(&self.settings.database);
         let mark = literal(&Mark::reached(at.run(), at.step()));
-        let session = server.connect(&self.settings.maintdb, "pg_staging").await?;
+        let session = server.connect(&self.settings.maintdb, &application_name(at)).await?;
         session.execute(&format!("COMMENT ON DATABASE {database} IS {mark}")).await?;
         Ok(write(&loaded))
     }

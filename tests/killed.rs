@@ -1,0 +1,519 @@
+//! Killed at any moment, a run is continued to where it would have ended, or rolled back to where it began.
+//!
+//! The moments are the system calls of an undisturbed run (see `trace`). By default some of them are tried, chosen by
+//! chance; `PG_STAGING_TEST_ALL=1` tries all, `PG_STAGING_TEST_SEED=<number>` the same ones again.
+#![cfg(test)]
+#![allow(clippy::disallowed_methods, reason = "these tests start strace")]
+#![allow(clippy::print_stdout, reason = "a seed is of use only when it is seen")]
+
+mod held;
+mod scene;
+mod trace;
+
+use std::panic::AssertUnwindSafe;
+
+use rustix::process::Signal;
+
+use crate::stage::{Asked, Conduct, Plan, Program, Serving, Site, SiteOptions, wait_until};
+use held::{
+    Gate, Place, ScriptLock, wait_until_scripts_ended, wait_until_scripts_wait, wait_until_waiting, waiting,
+};
+use scene::{LIMIT, Scene, Shown, World};
+use trace::{Chance, Point, can_trace, delayed, kill_tracee, record, run_up_to, summary};
+
+const EARLIER: &str = "20261120";
+const DATE: &str = "20261121";
+
+/// A restore with everything in it, on a site whose alias leads to an earlier copy.
+fn restore() -> Scene<'static> {
+    let options = SiteOptions {
+        dates: vec!["2026-11-20".into(), "2026-11-21".into()],
+        serving: Serving::Rude,
+        ..SiteOptions::default()
+    };
+    Scene::new(&options, "restore", DATE, |site| {
+        done(site, &["createdb", &site.section(), EARLIER]);
+        done(site, &["switch", &site.section(), EARLIER]);
+        configure(site);
+    })
+}
+
+fn done(site: &Site<'_>, arguments: &[&str]) {
+    let outcome = site.run(arguments).unwrap();
+    assert_eq!(outcome.code, 0, "{outcome}");
+}
+
+/// Rules, and SQL files that show when they have run more than once, or not at all. VACUUM in a file means that it cannot
+/// run in one transaction.
+fn configure(site: &mut Site<'_>) {
+    site.set("schemas_nodata", "londiste").unwrap();
+    site.set("search_path", "public, sales").unwrap();
+    for place in [Place::Restore, Place::Whole, Place::Loose] {
+        place.build(site);
+    }
+    let note =
+        |what: &str| format!("INSERT INTO staging.log SELECT count(*) + 1, '{what}' FROM staging.log;\n");
+    let log = "CREATE SCHEMA staging;\nCREATE TABLE staging.log (number bigint, what text);\n";
+    let trigger = format!(
+        "CREATE FUNCTION staging.wait() RETURNS event_trigger LANGUAGE plpgsql AS $$ BEGIN {} END $$;\n\
+         CREATE EVENT TRIGGER wait ON ddl_command_start WHEN TAG IN ('CREATE INDEX') EXECUTE FUNCTION staging.wait();\n",
+        Place::Restore.sql(site)
+    );
+    let untrigger = "DROP EVENT TRIGGER wait;\nDROP FUNCTION staging.wait;\n";
+    let mask = "UPDATE country SET name = name || ' (staging)';\n";
+    let files = [
+        ("pre", "10_log.sql", format!("{log}{}", note("pre 10"))),
+        ("pre", "20_trigger.sql", format!("{trigger}{}VACUUM staging.log;\n", note("pre 20"))),
+        ("pre", "30_log.sql", note("pre 30")),
+        ("post", "10_mask.sql", format!("{untrigger}{mask}{}{}", note("post 10"), Place::Whole.sql(site))),
+        ("post", "20_log.sql", format!("{}{}VACUUM staging.log;\n", note("post 20"), Place::Loose.sql(site))),
+        ("post", "30_log.sql", note("post 30")),
+    ];
+    for (phase, name, sql) in files {
+        site.add_sql(phase, name, &sql).unwrap();
+    }
+}
+
+/// The world after the command ran undisturbed, and all moments in it.
+fn undisturbed(scene: &Scene<'_>) -> (World, Vec<Point>) {
+    let (outcome, points) = record(&scene.site, &scene.words());
+    assert_eq!(outcome.code, 0, "{outcome}");
+    assert_ne!(scene.now(), scene.before);
+    let run = scene.run().unwrap();
+    assert_eq!(run.status, "succeeded");
+    assert_eq!(scene.leftovers(&run.id), Vec::<String>::new());
+    println!("{} points: {}", points.len(), summary(&points));
+    (scene.now(), points)
+}
+
+/// Kills the command at that point.
+fn kill(scene: &Scene<'_>, point: &Point) -> bool {
+    scene.reset();
+    run_up_to(&scene.site, &scene.words(), point).code == 137
+}
+
+/// What was killed, and continued, must end as if it had not been killed.
+fn ends_as_undisturbed(scene: &Scene<'_>, after: &World, when: &str) {
+    let Some(run) = scene.run() else {
+        scene.before.is_now(scene, &format!("{when}: there is no run"));
+        return;
+    };
+    let asked = scene.downloads().len();
+    let missing = missing_bytes(scene, &run);
+    if run.status == "succeeded" {
+        // All was done but for what readers of the journal do themselves.
+        assert_eq!(scene.pg_staging(&["continue", &run.id]).code, 1, "{when}");
+    } else {
+        assert_eq!(run.status, "interrupted", "{when}");
+        let continued = scene.pg_staging(&["continue", &run.id]);
+        assert_eq!(continued.code, 0, "{when}: {continued}");
+    }
+    let status = scene.run().unwrap().status;
+    assert_eq!(status, "succeeded", "{when}");
+    after.is_now(scene, when);
+    assert_eq!(scene.leftovers(&run.id), Vec::<String>::new(), "{when}");
+    let ranges = scene.downloads().split_off(asked).into_iter();
+    let ranges: Vec<String> =
+        ranges.map(|request| request.header("range").unwrap_or("all").to_owned()).collect();
+    assert_eq!(ranges, missing, "{when}: what was fetched again");
+}
+
+/// What of the dump has to be asked for when the run is continued: nothing, all, or from the first byte that is not here.
+fn missing_bytes(scene: &Scene<'_>, run: &Shown) -> Vec<String> {
+    let total = std::fs::metadata(scene.site.dump()).unwrap().len();
+    match scene.fetched() {
+        _ if scene.site.rude().is_err() || scene.step_status(run, "fetch") == "succeeded" => Vec::new(),
+        0 => vec!["all".to_owned()],
+        whole if whole == total => Vec::new(),
+        part => vec![format!("bytes={part}-")],
+    }
+}
+
+/// What was killed, and rolled back, must be as if it had never run.
+fn is_as_before(scene: &Scene<'_>, when: &str) {
+    let Some(run) = scene.run() else {
+        scene.before.is_now(scene, &format!("{when}: there is no run"));
+        return;
+    };
+    let rolled_back = if run.status == "succeeded" {
+        scene.pg_staging(&["--yes", "rollback", &run.id])
+    } else {
+        assert_eq!(run.status, "interrupted", "{when}");
+        scene.pg_staging(&["rollback", &run.id])
+    };
+    assert_eq!(rolled_back.code, 0, "{when}: {rolled_back}");
+    assert_eq!(scene.run().unwrap().status, "rolled_back", "{when}");
+    scene.before.is_now(scene, when);
+    assert_eq!(scene.leftovers(&run.id), Vec::<String>::new(), "{when}");
+}
+
+/// Tries all points, also after one of them has failed, and then names those that did.
+fn at_each(points: &[Point], mut attempt: impl FnMut(&Point)) {
+    let mut failed = Vec::new();
+    for point in points {
+        if std::panic::catch_unwind(AssertUnwindSafe(|| attempt(point))).is_err() {
+            failed.push(point.to_string());
+        }
+    }
+    assert!(failed.is_empty(), "{} of {} points failed: {}", failed.len(), points.len(), failed.join(", "));
+}
+
+#[test]
+fn a_restore_killed_anywhere_and_continued_ends_as_if_it_had_not_been_killed() {
+    if !can_trace() {
+        return;
+    }
+    let mut chance = Chance::of("restore, continue");
+    let scene = restore();
+    let (after, points) = undisturbed(&scene);
+    at_each(&chance.some_of(points, 15), |point| {
+        let killed = kill(&scene, point);
+        ends_as_undisturbed(&scene, &after, &format!("at {point} (killed: {killed})"));
+    });
+}
+
+#[test]
+fn a_restore_killed_anywhere_and_rolled_back_is_as_if_it_had_never_run() {
+    if !can_trace() {
+        return;
+    }
+    let mut chance = Chance::of("restore, rollback");
+    let scene = restore();
+    let (_, points) = undisturbed(&scene);
+    at_each(&chance.some_of(points, 15), |point| {
+        let killed = kill(&scene, point);
+        is_as_before(&scene, &format!("at {point} (killed: {killed})"));
+    });
+}
+
+/// What is done with a run that was killed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Then {
+    Continue,
+    RollBack,
+}
+
+const BOTH: [Then; 2] = [Then::Continue, Then::RollBack];
+
+/// The command run to its end, with nothing in its way.
+fn finished(scene: &Scene<'_>) -> World {
+    let outcome = scene.pg_staging(&scene.words());
+    assert_eq!(outcome.code, 0, "{outcome}");
+    scene.now()
+}
+
+#[test]
+fn a_restore_killed_while_sql_is_at_work_leaves_no_session_behind_and_does_nothing_twice() {
+    let scene = restore();
+    let after = finished(&scene);
+    for (place, then) in [Place::Restore, Place::Whole, Place::Loose]
+        .into_iter()
+        .flat_map(|place| BOTH.map(|then| (place, then)))
+    {
+        let when = format!("{place:?}, {then:?}");
+        scene.reset();
+        let gate = Gate::shut(&scene.site, place);
+        let program = scene.site.spawn(&scene.words()).unwrap();
+        wait_until_waiting(&scene.site, &scene.copy);
+        program.kill().unwrap();
+        let orphans = waiting(&scene.site, &scene.copy);
+        match then {
+            Then::RollBack => {
+                is_as_before(&scene, &when);
+                gate.open();
+            }
+            Then::Continue => {
+                let run = scene.run().unwrap();
+                let continued = scene.spawn(&["continue", &run.id]);
+                wait_until("the orphan to be ended, and its work to be begun again", LIMIT, || {
+                    let now = waiting(&scene.site, &scene.copy);
+                    !now.is_empty() && !now.iter().any(|pid| orphans.contains(pid))
+                })
+                .unwrap();
+                gate.open();
+                let outcome = continued.wait().unwrap();
+                assert_eq!(outcome.code, 0, "{when}: {outcome}");
+                after.is_now(&scene, &when);
+                assert_eq!(scene.leftovers(&run.id), Vec::<String>::new(), "{when}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_restore_stopped_by_a_signal_says_so_and_goes_on_or_back() {
+    let scene = restore();
+    let after = finished(&scene);
+    let signals: [(&[Signal], i32); 3] =
+        [(&[Signal::INT], 130), (&[Signal::INT, Signal::INT], 130), (&[Signal::TERM], 143)];
+    for ((signals, code), then) in signals.into_iter().flat_map(|signals| BOTH.map(|then| (signals, then))) {
+        let when = format!("{signals:?}, {then:?}");
+        scene.reset();
+        let gate = Gate::shut(&scene.site, Place::Whole);
+        let mut program = scene.site.spawn(&scene.words()).unwrap();
+        wait_until_waiting(&scene.site, &scene.copy);
+        for signal in signals {
+            program.signal(*signal).unwrap();
+            if *signal == Signal::INT {
+                program.wait_until_it_says("stopping at the next safe point").unwrap();
+            }
+        }
+        let outcome = if signals == [Signal::INT] {
+            gate.open();
+            program.wait().unwrap()
+        } else {
+            let outcome = program.wait().unwrap();
+            gate.open();
+            outcome
+        };
+        assert_eq!(outcome.code, code, "{when}: {outcome}");
+        let run = scene.run().unwrap();
+        assert_eq!(run.status, "stopped", "{when}");
+        let word = if then == Then::Continue { "continue" } else { "rollback" };
+        let outcome = scene.pg_staging(&[word, &run.id]);
+        assert_eq!(outcome.code, 0, "{when}: {outcome}");
+        let wanted = if then == Then::Continue { &after } else { &scene.before };
+        wanted.is_now(&scene, &when);
+        assert_eq!(scene.leftovers(&run.id), Vec::<String>::new(), "{when}");
+    }
+}
+
+#[test]
+fn a_download_killed_half_way_is_gone_on_with_from_the_byte_that_was_there() {
+    let scene = restore();
+    let after = finished(&scene);
+    let total = std::fs::metadata(scene.site.dump()).unwrap().len();
+    for (bytes, then) in
+        [1, total / 2, total - 1].into_iter().flat_map(|bytes| BOTH.map(|then| (bytes, then)))
+    {
+        scene.reset();
+        let rude = scene.site.rude().unwrap();
+        rude.plan(&scene.dump_path(), Plan::new(Conduct::StallAfter(bytes)).on(Asked::Get));
+        let program = scene.site.spawn(&scene.words()).unwrap();
+        rude.wait_until_stalled(&scene.dump_path(), LIMIT).unwrap();
+        wait_until("the bytes to be written", LIMIT, || scene.fetched() == bytes).unwrap();
+        program.kill().unwrap();
+        rude.behave(&scene.dump_path());
+        let when = format!("{bytes} bytes, {then:?}");
+        match then {
+            Then::Continue => ends_as_undisturbed(&scene, &after, &when),
+            Then::RollBack => is_as_before(&scene, &when),
+        }
+    }
+}
+
+/// Kills the program while the client script waits for its lock, and lets go of the lock only when somebody else waits
+/// for it as well.
+fn killed_at_the_lock(scene: &Scene<'_>, program: Program, lock: ScriptLock, after: &World, then: Then) {
+    let when = format!("{:?} killed at the lock, {then:?}", scene.command);
+    wait_until_scripts_wait(&scene.site, 1);
+    program.kill().unwrap();
+    let run = scene.run().unwrap();
+    assert_eq!(run.status, "interrupted", "{when}");
+    let word = if then == Then::Continue { "continue" } else { "rollback" };
+    let recovered = scene.spawn(&[word, &run.id]);
+    wait_until_scripts_wait(&scene.site, 2);
+    drop(lock);
+    let outcome = recovered.wait().unwrap();
+    assert_eq!(outcome.code, 0, "{when}: {outcome}");
+    wait_until_scripts_ended(&scene.site);
+    let wanted = if then == Then::Continue { after } else { &scene.before };
+    wanted.is_now(scene, &when);
+    assert_eq!(scene.leftovers(&run.id), Vec::<String>::new(), "{when}");
+}
+
+#[test]
+fn a_change_of_pgbouncers_file_that_was_under_way_comes_before_what_follows_or_not_at_all() {
+    let scene = restore();
+    let after = finished(&scene);
+    for then in BOTH {
+        scene.reset();
+        let lock = ScriptLock::take(&scene.site);
+        let program = scene.site.spawn(&scene.words()).unwrap();
+        killed_at_the_lock(&scene, program, lock, &after, then);
+    }
+    for then in BOTH {
+        scene.reset();
+        let gate = Gate::shut(&scene.site, Place::Loose);
+        let program = scene.site.spawn(&scene.words()).unwrap();
+        wait_until_waiting(&scene.site, &scene.copy);
+        let lock = ScriptLock::take(&scene.site);
+        gate.open();
+        killed_at_the_lock(&scene, program, lock, &after, then);
+    }
+}
+
+/// A copy to come, or one that is there and not active; the alias leads to an earlier one.
+fn copies(command: &str, over_ssh: bool) -> Scene<'static> {
+    let options = SiteOptions { over_ssh, ..SiteOptions::default() };
+    Scene::new(&options, command, DATE, |site| {
+        done(site, &["createdb", &site.section(), EARLIER]);
+        done(site, &["switch", &site.section(), EARLIER]);
+        if command != "createdb" {
+            done(site, &["createdb", &site.section(), DATE]);
+        }
+    })
+}
+
+#[test]
+fn the_same_on_a_far_host_whose_script_goes_on_when_we_are_killed() {
+    for command in ["createdb", "switch"] {
+        let scene = copies(command, true);
+        let after = finished(&scene);
+        for then in BOTH {
+            scene.reset();
+            let lock = ScriptLock::take(&scene.site);
+            let program = scene.site.spawn(&scene.words()).unwrap();
+            killed_at_the_lock(&scene, program, lock, &after, then);
+        }
+    }
+}
+
+#[test]
+fn what_a_killed_script_had_started_is_waited_for() {
+    if !can_trace() {
+        return;
+    }
+    for command in ["createdb", "switch", "drop"] {
+        let scene = copies(command, false);
+        let after = finished(&scene);
+        for then in BOTH {
+            let when = format!("{command} killed before the new file took its place, {then:?}");
+            scene.reset();
+            let mut command = delayed(&scene.site, &scene.words(), "/usr/bin/mv");
+            let strace = scene.site.spawn_command(&mut command).unwrap();
+            // The old file gets its second name right before the new one takes its place.
+            wait_until("the script to replace the file", LIMIT, || !scene.versions().is_empty()).unwrap();
+            kill_tracee(&strace);
+            let run = scene.run().unwrap();
+            let word = if then == Then::Continue { "continue" } else { "rollback" };
+            let outcome = scene.pg_staging(&[word, &run.id]);
+            assert_eq!(outcome.code, 0, "{when}: {outcome}");
+            strace.wait().unwrap();
+            let wanted = if then == Then::Continue { &after } else { &scene.before };
+            wanted.is_now(&scene, &when);
+            assert_eq!(scene.leftovers(&run.id), Vec::<String>::new(), "{when}");
+        }
+    }
+}
+
+/// Both ways from each of some points of the command.
+fn both_ways(scene: &Scene<'_>, count: usize, back: impl Fn(&Scene<'_>, &World, &str)) {
+    let mut chance = Chance::of(&scene.command[0]);
+    let (after, points) = undisturbed(scene);
+    at_each(&chance.some_of(points.clone(), count), |point| {
+        let killed = kill(scene, point);
+        ends_as_undisturbed(scene, &after, &format!("{} at {point} (killed: {killed})", scene.command[0]));
+    });
+    at_each(&chance.some_of(points, count), |point| {
+        let killed = kill(scene, point);
+        back(scene, &after, &format!("{} at {point} (killed: {killed})", scene.command[0]));
+    });
+}
+
+#[test]
+fn createdb_and_switch_killed_anywhere_are_continued_or_rolled_back() {
+    if !can_trace() {
+        return;
+    }
+    for command in ["createdb", "switch"] {
+        both_ways(&copies(command, false), 4, |scene, _, when| is_as_before(scene, when));
+    }
+}
+
+#[test]
+fn createdb_and_switch_on_a_far_host_killed_anywhere_are_continued_or_rolled_back() {
+    if !can_trace() {
+        return;
+    }
+    for command in ["createdb", "switch"] {
+        both_ways(&copies(command, true), 2, |scene, _, when| is_as_before(scene, when));
+    }
+}
+
+#[test]
+fn a_drop_killed_anywhere_is_continued_and_rolled_back_while_the_database_is_there() {
+    if !can_trace() {
+        return;
+    }
+    both_ways(&copies("drop", false), 4, |scene, after, when| {
+        let run = scene.run();
+        let status = run.as_ref().map(|run| run.status.as_str());
+        let is_there = scene.site.copies().unwrap().contains(&scene.copy);
+        let Some(run) = run.as_ref().filter(|_| !is_there && status == Some("interrupted")) else {
+            if status != Some("succeeded") {
+                is_as_before(scene, when);
+            }
+            return;
+        };
+        let refused = scene.pg_staging(&["rollback", &run.id]);
+        assert_eq!(refused.code, 1, "{when}: {refused}");
+        assert!(refused.stderr.contains("took effect and cannot be taken back"), "{when}: {refused}");
+        ends_as_undisturbed(scene, after, when);
+    });
+}
+
+#[test]
+fn a_fetch_killed_anywhere_is_continued_or_rolled_back() {
+    if !can_trace() {
+        return;
+    }
+    let options = SiteOptions { serving: Serving::Rude, ..SiteOptions::default() };
+    let scene = Scene::new(&options, "fetch", DATE, |_| ());
+    both_ways(&scene, 4, |scene, _, when| is_as_before(scene, when));
+}
+
+#[test]
+fn a_load_killed_anywhere_is_continued_or_rolled_back() {
+    if !can_trace() {
+        return;
+    }
+    let mut scene = Scene::new(&SiteOptions::default(), "load", DATE, |site| {
+        done(site, &["createdb", &site.section(), EARLIER]);
+        done(site, &["switch", &site.section(), EARLIER]);
+        configure(site);
+    });
+    let dump = scene.site.backups().join(scene.site.backup_name("2026-11-21"));
+    scene.command[2] = dump.display().to_string();
+    both_ways(&scene, 4, |scene, _, when| is_as_before(scene, when));
+}
+
+#[test]
+fn a_second_crash_on_the_way_on_or_back_changes_nothing() {
+    if !can_trace() {
+        return;
+    }
+    let mut chance = Chance::of("second crash");
+    let scene = restore();
+    let (after, points) = undisturbed(&scene);
+    let seconds: Vec<Point> = points.iter().filter(|point| point.is_among_the_first(20)).cloned().collect();
+    at_each(&chance.some_of(points.clone(), 6), |point| {
+        for then in BOTH {
+            let killed = kill(&scene, point);
+            let Some(run) = scene.run().filter(|run| killed && run.status == "interrupted") else { return };
+            let second = chance.one_of(&seconds);
+            let word = if then == Then::Continue { "continue" } else { "rollback" };
+            let journal = scene.site.journal().display().to_string();
+            let outcome = run_up_to(&scene.site, &["--journal", &journal, word, &run.id], &second);
+            let when = format!("at {point}, then {word} at {second} ({})", outcome.code);
+            assert!([0, 137].contains(&outcome.code), "{when}: {outcome}");
+            if outcome.code == 137 {
+                // Whichever way it was going, `continue` goes on with it.
+                let outcome = scene.pg_staging(&["continue", &run.id]);
+                let status = scene.run().unwrap().status;
+                let is_over = outcome.code == 1 && outcome.stderr.contains("there is nothing to continue");
+                assert!(outcome.code == 0 || is_over, "{when}: {outcome}");
+                if then == Then::RollBack && status == "succeeded" {
+                    // It was killed before the rollback was recorded: then it is a run like any other.
+                    after.is_now(&scene, &when);
+                    continue;
+                }
+            }
+            let (wanted, status) =
+                if then == Then::Continue { (&after, "succeeded") } else { (&scene.before, "rolled_back") };
+            assert_eq!(scene.run().unwrap().status, status, "{when}");
+            wanted.is_now(&scene, &when);
+            assert_eq!(scene.leftovers(&run.id), Vec::<String>::new(), "{when}");
+        }
+    });
+}

@@ -1,0 +1,188 @@
+//! Where to kill: the system calls of an undisturbed run, as strace tells them, and the same command run again up to one
+//! of them.
+//!
+//! strace follows the program's first thread only. That is the one that records events, starts children and talks to
+//! servers, in the same order each time, so that "the third `fdatasync`" is the same moment in every run. The signal
+//! comes when the call is entered: it has no effect any more.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    env, fmt, fs,
+    hash::{BuildHasher, RandomState},
+    path::Path,
+    process::{Command, Stdio},
+};
+
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
+
+use crate::stage::{Outcome, Program, Site};
+
+/// The calls that are worth dying at: those that change something, and those that wait for an answer.
+const CALLS: &str = "pwrite64,fdatasync,fsync,rename,renameat,renameat2,link,linkat,unlink,unlinkat,rmdir,mkdir,\
+                     ftruncate,connect,sendto,sendmsg,clone,clone3,vfork,kill,pidfd_send_signal,flock,epoll_wait,\
+                     waitid,wait4";
+
+/// A moment in a run.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Point {
+    /// The system call.
+    call: String,
+    /// Which of its kind, counted from 1.
+    nth: usize,
+}
+
+impl Point {
+    /// Whether fewer than `count` calls of its kind came before.
+    pub(super) fn is_among_the_first(&self, count: usize) -> bool {
+        self.nth <= count
+    }
+}
+
+impl fmt::Display for Point {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.call, self.nth)
+    }
+}
+
+/// Whether strace is there and may trace.
+pub(super) fn can_trace() -> bool {
+    let tried =
+        Command::new("strace").args(["-qq", "-o", "/dev/null", "true"]).stderr(Stdio::null()).status();
+    let can = tried.is_ok_and(|status| status.success());
+    if !can {
+        println!("not tested: strace is missing, or may not trace here");
+    }
+    can
+}
+
+/// Runs the command to its end and gives all moments in it, in order.
+pub(super) fn record(site: &Site<'_>, arguments: &[&str]) -> (Outcome, Vec<Point>) {
+    let log = site.folder().join("strace");
+    let mut command = traced(site, &log, &[], arguments);
+    let outcome = site.spawn_command(&mut command).unwrap().wait().unwrap();
+    (outcome, points(&fs::read_to_string(&log).unwrap()))
+}
+
+/// Runs the command up to that moment, where it is killed; its group with it. A command that ends before gives its own
+/// code.
+pub(super) fn run_up_to(site: &Site<'_>, arguments: &[&str], point: &Point) -> Outcome {
+    let Point { call, nth } = point;
+    let inject = format!("inject={call}:signal=KILL:when={nth}");
+    let mut command = traced(site, Path::new("/dev/null"), &["-e", &inject], arguments);
+    let program = site.spawn_command(&mut command).unwrap();
+    let group = i32::try_from(program.pid()).ok().and_then(Pid::from_raw).unwrap();
+    let outcome = program.wait().unwrap();
+    // Usually nobody is left in it.
+    let _ = kill_process_group(group, Signal::KILL);
+    outcome
+}
+
+fn traced(site: &Site<'_>, log: &Path, options: &[&str], arguments: &[&str]) -> Command {
+    let wanted = site.command(arguments);
+    let mut command = Command::new("strace");
+    command.env_clear().envs(wanted.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    command.current_dir(site.folder()).stdin(Stdio::null());
+    command.args(["-qq", "-e", "signal=none", "-e", &format!("trace={CALLS}")]).args(options);
+    command.arg("-o").arg(log).arg("--").arg(wanted.get_program()).args(wanted.get_args());
+    command
+}
+
+fn points(log: &str) -> Vec<Point> {
+    let mut seen: HashMap<&str, usize> = HashMap::new();
+    let calls = log.lines().filter_map(|line| line.split_once('('));
+    let named = calls.filter(|(name, _)| name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_'));
+    let all: Vec<Point> = named
+        .map(|(name, _)| {
+            let nth = seen.entry(name).or_default();
+            *nth += 1;
+            Point { call: name.to_owned(), nth: *nth }
+        })
+        .collect();
+    // Between two looks at what came in nothing happens that could be seen: the first and the last of several will do.
+    let waits = |point: Option<&Point>| point.is_some_and(|point| point.call == "epoll_wait");
+    let place = |at: usize| at.checked_sub(1).and_then(|before| all.get(before));
+    let is_worth = |at: usize| !(waits(all.get(at)) && waits(place(at)) && waits(all.get(at + 1)));
+    (0..all.len()).filter(|at| is_worth(*at)).map(|at| all[at].clone()).collect()
+}
+
+/// The command, with a second's delay before whatever it starts executes that program.
+pub(super) fn delayed(site: &Site<'_>, arguments: &[&str], program: &str) -> Command {
+    let options = [
+        "-f",
+        "--seccomp-bpf",
+        "-P",
+        program,
+        "-e",
+        "trace=execve",
+        "-e",
+        "inject=execve:delay_enter=1000000",
+    ];
+    traced(site, Path::new("/dev/null"), &options, arguments)
+}
+
+/// Kills what strace was started for, not strace: what its tracees have started lives on, and strace with it.
+pub(super) fn kill_tracee(strace: &Program) {
+    let parent_of = |pid: &str| -> Option<String> {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        Some(stat.rsplit_once(") ")?.1.split(' ').nth(1)?.to_owned())
+    };
+    let entries =
+        fs::read_dir("/proc").unwrap().filter_map(|entry| entry.unwrap().file_name().into_string().ok());
+    let strace = strace.pid().to_string();
+    let tracee =
+        entries.filter(|name| parent_of(name).as_ref() == Some(&strace)).find_map(|name| name.parse().ok());
+    kill_process(tracee.and_then(Pid::from_raw).unwrap(), Signal::KILL).unwrap();
+}
+
+/// How often each call occurs, for people.
+pub(super) fn summary(points: &[Point]) -> String {
+    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+    for point in points {
+        *counts.entry(&point.call).or_default() += 1;
+    }
+    let words: Vec<String> = counts.into_iter().map(|(call, count)| format!("{call} {count}")).collect();
+    words.join(", ")
+}
+
+/// Chance that can be had again: `PG_STAGING_TEST_SEED` sets it, and each test prints it.
+pub(super) struct Chance(u64);
+
+impl Chance {
+    /// The chance of the test of that name.
+    pub(super) fn of(test: &str) -> Chance {
+        let given = env::var("PG_STAGING_TEST_SEED").ok().and_then(|text| text.parse().ok());
+        let seed = given.unwrap_or_else(|| RandomState::new().hash_one(test) % 1_000_000);
+        println!("{test}: PG_STAGING_TEST_SEED={seed}");
+        Chance(seed)
+    }
+
+    /// A number below `limit` (SplitMix64).
+    fn below(&mut self, limit: usize) -> usize {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        usize::try_from((mixed ^ (mixed >> 31)) % u64::try_from(limit.max(1)).unwrap()).unwrap()
+    }
+
+    /// `count` of them, in order; all of them with `PG_STAGING_TEST_ALL=1`.
+    pub(super) fn some_of(&mut self, mut points: Vec<Point>, count: usize) -> Vec<Point> {
+        if everything() {
+            return points;
+        }
+        while points.len() > count {
+            points.remove(self.below(points.len()));
+        }
+        points
+    }
+
+    /// One of them.
+    pub(super) fn one_of(&mut self, points: &[Point]) -> Point {
+        points[self.below(points.len())].clone()
+    }
+}
+
+/// Whether every point is wanted, not a sample.
+pub(super) fn everything() -> bool {
+    env::var("PG_STAGING_TEST_ALL").is_ok_and(|value| value == "1")
+}
