@@ -68,7 +68,7 @@ impl Error {
 
     /// Adds why.
     #[must_use]
-    pub fn because(mut self, cause: impl ToString) -> Error {
+    pub fn because(mut self, cause: impl std::fmt::Display) -> Error {
         self.cause = Some(cause.to_string());
         self
     }

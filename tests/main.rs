@@ -1,4 +1,15 @@
 //! All tests that need real servers: one binary, so that they share one stage.
+#![allow(unreachable_pub, reason = "`pub` says what a module offers to the others")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "tests say what went wrong by panicking"
+)]
+#![allow(clippy::disallowed_methods, reason = "tests start programs and wait for the world")]
 
 mod stage;
 

@@ -4,6 +4,7 @@
 //! `cargo bench -p journal` shows both, and the ratio of their medians, which a noisy disk moves as well.
 
 #![allow(clippy::expect_used, clippy::print_stdout, reason = "a benchmark that cannot go on ends")]
+#![allow(clippy::disallowed_methods, reason = "a benchmark measures time")]
 
 use std::fs::File;
 use std::io::Write as _;

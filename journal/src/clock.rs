@@ -1,6 +1,6 @@
 //! The only place that asks the time, waits, or mints an id, so that tests can decide all three.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use jiff::Timestamp;
@@ -20,6 +20,14 @@ pub trait Clock: Send + Sync {
 /// The machine's own clock.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct SystemClock;
+
+impl SystemClock {
+    /// A reading of the clock that never goes back, to put a limit to a wait. It means nothing to another process.
+    #[expect(clippy::disallowed_methods, reason = "this is the door to the time")]
+    pub(crate) fn monotonic(self) -> Instant {
+        Instant::now()
+    }
+}
 
 #[async_trait]
 impl Clock for SystemClock {

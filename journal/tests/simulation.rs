@@ -3,6 +3,14 @@
 //! Whatever the two crashes hit, the end is one of three: all that the plan makes is there, each thing made once;
 //! nothing of it is there; or the run is stuck and names exactly what is left.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    reason = "a test that cannot go on fails"
+)]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::PathBuf;

@@ -54,7 +54,7 @@ impl Console {
     /// SHOW DATABASES.
     pub async fn databases(&self) -> Result<Vec<Shown>, Trouble> {
         let (columns, rows) = self.ask("SHOW DATABASES").await?;
-        Ok(shown(&columns, rows))
+        Ok(shown(&columns, &rows))
     }
 
     /// What the alias points at.
@@ -91,7 +91,7 @@ impl Console {
     }
 }
 
-fn shown(columns: &[String], rows: Rows) -> Vec<Shown> {
+fn shown(columns: &[String], rows: &Rows) -> Vec<Shown> {
     let place = |name: &str| columns.iter().position(|column| column == name);
     let text = |row: &[Option<String>], name: &str| -> Option<String> {
         place(name).and_then(|index| row.get(index).cloned().flatten())

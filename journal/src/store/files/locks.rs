@@ -9,7 +9,7 @@ use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::super::{Claim, StoreError};
 use super::folder::{self, failed};
@@ -30,12 +30,12 @@ impl Owned {
     /// Takes the lock at `path` for `claim`, or says that `what` is busy.
     pub(super) async fn take(path: PathBuf, what: &str, claim: &Claim) -> Result<Owned, StoreError> {
         let file = folder::private().open(&path).map_err(failed("open", &path))?;
-        let deadline = Instant::now() + LOOKERS;
+        let deadline = SystemClock.monotonic() + LOOKERS;
         loop {
             match taken(file.try_lock()).map_err(failed("lock", &path))? {
                 true => break,
                 // A lock that cannot even be shared is an owner's.
-                false if held(&path)? || Instant::now() > deadline => {
+                false if held(&path)? || SystemClock.monotonic() > deadline => {
                     return Err(StoreError::Busy {
                         what: what.to_owned(),
                         holder: holder(&path).await.map(Box::new),
