@@ -13,6 +13,7 @@
 
 mod stage;
 
+mod architecture;
 mod contents;
 mod restore;
 mod stage_works;
