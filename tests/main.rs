@@ -15,6 +15,7 @@ mod stage;
 
 mod architecture;
 mod contents;
+mod readme;
 mod restore;
 mod stage_works;
 mod staging_client;
