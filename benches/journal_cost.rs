@@ -67,7 +67,7 @@ impl Recorded {
     /// The one run of a journal.
     fn of(runtime: &Runtime, journal: &Path) -> Recorded {
         runtime.block_on(async {
-            let store = FileStore::open(journal.to_owned()).unwrap();
+            let store = FileStore::open(journal.to_path_buf()).unwrap();
             let runs = store.runs(&Query::default()).await.unwrap();
             let [run] = runs.as_slice() else { unreachable!("one restore is one run") };
             let events = store.load(run.id).await.unwrap();
@@ -86,7 +86,7 @@ impl Recorded {
     /// Records them in a new journal in that folder: how long it took to make all of them durable, and to publish them.
     fn again(&self, runtime: &Runtime, journal: &Path) -> (Duration, Duration) {
         runtime.block_on(async {
-            let store = FileStore::open(journal.to_owned()).unwrap();
+            let store = FileStore::open(journal.to_path_buf()).unwrap();
             let mut log = store.claim(&self.claim).await.unwrap();
             let begun = Instant::now();
             for (n, event) in (0..).zip(&self.events) {

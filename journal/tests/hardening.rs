@@ -11,6 +11,7 @@
     clippy::print_stdout,
     reason = "a test that cannot go on fails"
 )]
+#![allow(clippy::disallowed_methods, reason = "it starts itself again as other processes")]
 
 mod material;
 

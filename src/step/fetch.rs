@@ -1,7 +1,7 @@
 //! Brings the dump here: whole, checked, and going on where a broken download ended.
 //!
 //! The file grows beside its final place under a name that is this run's alone, and gets its own name only when its
-//! length, its beginning and, where there is one, its checksum are right. Every [`SYNC_EVERY`] bytes what has come is
+//! length, its beginning and, where there is one, its checksum are right. Every `SYNC_EVERY` bytes what has come is
 //! made durable and recorded. After a crash of this program the file itself tells how much came; after a crash of the
 //! machine only what was recorded counts, since a file can be longer than what of it reached the disk.
 
