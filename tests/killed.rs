@@ -19,7 +19,7 @@ use held::{
     Gate, Place, ScriptLock, wait_until_scripts_ended, wait_until_scripts_wait, wait_until_waiting, waiting,
 };
 use scene::{LIMIT, Scene, Shown, World};
-use trace::{Chance, Point, can_trace, delayed, kill_tracee, record, run_up_to, summary};
+use trace::{Chance, Point, Watch, can_trace, delayed, everything, kill_tracee, record, run_up_to, summary};
 
 const EARLIER: &str = "20261120";
 const DATE: &str = "20261121";
@@ -75,8 +75,8 @@ fn configure(site: &mut Site<'_>) {
 }
 
 /// The world after the command ran undisturbed, and all moments in it.
-fn undisturbed(scene: &Scene<'_>) -> (World, Vec<Point>) {
-    let (outcome, points) = record(&scene.site, &scene.words());
+fn undisturbed(scene: &Scene<'_>, watch: Watch) -> (World, Vec<Point>) {
+    let (outcome, points) = record(&scene.site, watch, &scene.words());
     assert_eq!(outcome.code, 0, "{outcome}");
     assert_ne!(scene.now(), scene.before);
     let run = scene.run().unwrap();
@@ -165,7 +165,7 @@ fn a_restore_killed_anywhere_and_continued_ends_as_if_it_had_not_been_killed() {
     }
     let mut chance = Chance::of("restore, continue");
     let scene = restore();
-    let (after, points) = undisturbed(&scene);
+    let (after, points) = undisturbed(&scene, Watch::FirstThread);
     at_each(&chance.some_of(points, 15), |point| {
         let killed = kill(&scene, point);
         ends_as_undisturbed(&scene, &after, &format!("at {point} (killed: {killed})"));
@@ -179,7 +179,7 @@ fn a_restore_killed_anywhere_and_rolled_back_is_as_if_it_had_never_run() {
     }
     let mut chance = Chance::of("restore, rollback");
     let scene = restore();
-    let (_, points) = undisturbed(&scene);
+    let (_, points) = undisturbed(&scene, Watch::FirstThread);
     at_each(&chance.some_of(points, 15), |point| {
         let killed = kill(&scene, point);
         is_as_before(&scene, &format!("at {point} (killed: {killed})"));
@@ -398,9 +398,9 @@ fn what_a_killed_script_had_started_is_waited_for() {
 }
 
 /// Both ways from each of some points of the command.
-fn both_ways(scene: &Scene<'_>, count: usize, back: impl Fn(&Scene<'_>, &World, &str)) {
+fn both_ways(scene: &Scene<'_>, watch: Watch, count: usize, back: impl Fn(&Scene<'_>, &World, &str)) {
     let mut chance = Chance::of(&scene.command[0]);
-    let (after, points) = undisturbed(scene);
+    let (after, points) = undisturbed(scene, watch);
     at_each(&chance.some_of(points.clone(), count), |point| {
         let killed = kill(scene, point);
         ends_as_undisturbed(scene, &after, &format!("{} at {point} (killed: {killed})", scene.command[0]));
@@ -417,8 +417,16 @@ fn createdb_and_switch_killed_anywhere_are_continued_or_rolled_back() {
         return;
     }
     for command in ["createdb", "switch"] {
-        both_ways(&copies(command, false), 4, |scene, _, when| is_as_before(scene, when));
+        both_ways(&copies(command, false), Watch::FirstThread, 4, |scene, _, when| is_as_before(scene, when));
     }
+}
+
+#[test]
+fn a_run_killed_while_the_journals_database_is_written_is_continued_or_rolled_back() {
+    if !can_trace() {
+        return;
+    }
+    both_ways(&copies("switch", false), Watch::Database, 4, |scene, _, when| is_as_before(scene, when));
 }
 
 #[test]
@@ -427,7 +435,7 @@ fn createdb_and_switch_on_a_far_host_killed_anywhere_are_continued_or_rolled_bac
         return;
     }
     for command in ["createdb", "switch"] {
-        both_ways(&copies(command, true), 2, |scene, _, when| is_as_before(scene, when));
+        both_ways(&copies(command, true), Watch::FirstThread, 2, |scene, _, when| is_as_before(scene, when));
     }
 }
 
@@ -436,7 +444,7 @@ fn a_drop_killed_anywhere_is_continued_and_rolled_back_while_the_database_is_the
     if !can_trace() {
         return;
     }
-    both_ways(&copies("drop", false), 4, |scene, after, when| {
+    both_ways(&copies("drop", false), Watch::FirstThread, 4, |scene, after, when| {
         let run = scene.run();
         let status = run.as_ref().map(|run| run.status.as_str());
         let is_there = scene.site.copies().unwrap().contains(&scene.copy);
@@ -460,7 +468,7 @@ fn a_fetch_killed_anywhere_is_continued_or_rolled_back() {
     }
     let options = SiteOptions { serving: Serving::Rude, ..SiteOptions::default() };
     let scene = Scene::new(&options, "fetch", DATE, |_| ());
-    both_ways(&scene, 4, |scene, _, when| is_as_before(scene, when));
+    both_ways(&scene, Watch::FirstThread, 4, |scene, _, when| is_as_before(scene, when));
 }
 
 #[test]
@@ -475,7 +483,7 @@ fn a_load_killed_anywhere_is_continued_or_rolled_back() {
     });
     let dump = scene.site.backups().join(scene.site.backup_name("2026-11-21"));
     scene.command[2] = dump.display().to_string();
-    both_ways(&scene, 4, |scene, _, when| is_as_before(scene, when));
+    both_ways(&scene, Watch::FirstThread, 4, |scene, _, when| is_as_before(scene, when));
 }
 
 #[test]
@@ -485,9 +493,10 @@ fn a_second_crash_on_the_way_on_or_back_changes_nothing() {
     }
     let mut chance = Chance::of("second crash");
     let scene = restore();
-    let (after, points) = undisturbed(&scene);
+    let (after, points) = undisturbed(&scene, Watch::FirstThread);
     let seconds: Vec<Point> = points.iter().filter(|point| point.is_among_the_first(20)).cloned().collect();
-    at_each(&chance.some_of(points.clone(), 6), |point| {
+    let count = if everything() { 30 } else { 4 };
+    at_each(&chance.sample_of(points, count), |point| {
         for then in BOTH {
             let killed = kill(&scene, point);
             let Some(run) = scene.run().filter(|run| killed && run.status == "interrupted") else { return };
