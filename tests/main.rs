@@ -11,10 +11,17 @@
 )]
 #![allow(clippy::disallowed_methods, reason = "tests start programs and wait for the world")]
 
+mod gate;
 mod stage;
+mod traces;
 
 mod architecture;
+mod asking;
+mod commands;
 mod contents;
+mod failures;
+mod far;
+mod filtering;
 mod killed;
 mod mending;
 mod readme;

@@ -48,8 +48,11 @@ fn the_servers_do_not_run_as_root() {
 #[test]
 fn a_pgbouncer_shows_what_its_ini_says_and_comes_back_on_its_port() {
     let stage = Stage::shared().unwrap();
-    let options =
-        BouncerOptions { pool_mode: PoolMode::Session, aliases: vec![("shop".into(), "postgres".into())] };
+    let options = BouncerOptions {
+        pool_mode: PoolMode::Session,
+        aliases: vec![("shop".into(), "postgres".into())],
+        ..BouncerOptions::default()
+    };
     let mut bouncer = Bouncer::start(stage, &options).unwrap();
     let port = stage.cluster().port();
     let there = |dbname: &str| Destination { host: LOCAL.into(), port, dbname: dbname.into() };

@@ -99,6 +99,8 @@ impl From<RecordError> for EngineError {
             RecordError::Store(error) => error.into(),
             RecordError::Codec(error) => error.into(),
             RecordError::Fold(error) => error.into(),
+            // Only a run that is under way has earlier events.
+            RecordError::Earlier(why) => EngineError::Step(Failure::new(why)),
         }
     }
 }

@@ -269,25 +269,35 @@ impl App {
         engine: &Engine,
         ask: impl AsyncFn() -> Result<Run, EngineError>,
     ) -> Result<ExitCode, Error> {
+        let run = self.run_to_its_end(engine, ask).await?;
+        report::ended(&run, self.style);
+        Ok(ExitCode::of(&run))
+    }
+
+    /// Runs what the engine is asked to do, waiting for a busy target when that is wanted.
+    pub async fn run_to_its_end(
+        &self,
+        engine: &Engine,
+        ask: impl AsyncFn() -> Result<Run, EngineError>,
+    ) -> Result<Run, Error> {
         let limit = self.global.wait;
         let mut waited = Duration::ZERO;
         loop {
             match ask().await {
-                Err(EngineError::Store(StoreError::Busy { .. }))
+                Err(EngineError::Store(busy @ StoreError::Busy { .. }))
                     if limit.is_some_and(|limit| limit.0.is_none_or(|limit| waited < limit)) =>
                 {
                     if let Stop::Soon(signal) | Stop::Now(signal) = *engine.stop.borrow() {
                         let message = "stopped while waiting for another run; nothing was started";
                         return Err(Error::new(ExitCode(128 + signal), message));
                     }
+                    if waited.is_zero() {
+                        report::waiting(&busy, self.style);
+                    }
                     waited += BUSY_PAUSE;
                     SystemClock.sleep(BUSY_PAUSE).await;
                 }
-                Err(error) => return Err(error.into()),
-                Ok(run) => {
-                    report::ended(&run, self.style);
-                    return Ok(ExitCode::of(&run));
-                }
+                ended => return Ok(ended?),
             }
         }
     }

@@ -68,7 +68,15 @@ impl Rollback {
             agree(app, &run, "Undo the finished", "the alias goes back, and the copy goes")?;
         }
         let engine = app.engine(store, secrets_of(app, &run))?;
-        app.run_engine(&engine, async || engine.roll_back(id, "asked for by rollback", finished).await).await
+        let ask = async || engine.roll_back(id, "asked for by rollback", finished).await;
+        let run = app.run_to_its_end(&engine, ask).await?;
+        // A run that had failed before stays failed; that it is undone is what was asked for.
+        if run.status == Status::Failed {
+            crate::report::undone(&run, app.style);
+            return Ok(ExitCode::DONE);
+        }
+        crate::report::ended(&run, app.style);
+        Ok(ExitCode::of(&run))
     }
 }
 

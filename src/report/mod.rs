@@ -16,6 +16,7 @@ use journal::event::{Envelope, Hash};
 use journal::query::{Shown, Summary};
 use journal::run::Run;
 use journal::step::Listener;
+use journal::store::StoreError;
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::fmt;
 use tracing_subscriber::layer::{Layer as _, SubscriberExt as _};
@@ -139,6 +140,18 @@ pub fn done(message: &str, style: Style) {
         out(&serde_json::json!({ "schema": 1, "done": message }).to_string());
     } else if !style.quiet {
         out(message);
+    }
+}
+
+/// A run is undone, as was asked for.
+pub fn undone(run: &Run, style: Style) {
+    if style.json { out(&json::ended(run).to_string()) } else { text::undone(run) }
+}
+
+/// A command waits for a target that somebody else holds.
+pub fn waiting(busy: &StoreError, style: Style) {
+    if !style.quiet {
+        err(&format!("waiting: {busy}"));
     }
 }
 

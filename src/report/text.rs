@@ -86,7 +86,7 @@ pub(super) fn does(step: &PlannedStep, settings: &Settings) -> String {
             let how = if is("single_transaction") {
                 "in a single transaction".to_owned()
             } else {
-                format!("with {jobs} jobs")
+                format!("with {jobs} {}", if jobs == 1 { "job" } else { "jobs" })
             };
             format!("pg_restore the listed entries into {database} {how}")
         }
@@ -121,7 +121,7 @@ pub(super) fn ended(run: &Run, style: Style) {
                 out(&format!("{} (run {id}, {seconds:.1} s)", result(run, &name)));
             }
         }
-        Status::RolledBack => out(&format!("{name}: undone (run {id})")),
+        Status::RolledBack => undone(run),
         Status::Abandoned => out(&format!("{name}: abandoned (run {id})")),
         Status::Failed => {
             let touched = touched(run);
@@ -150,6 +150,12 @@ pub(super) fn ended(run: &Run, style: Style) {
 /// Whether a run got as far as changing something.
 pub(super) fn touched(run: &Run) -> bool {
     run.steps.iter().any(|step| step.planned.effect != Effect::None && step.attempts > 0)
+}
+
+/// What a run did is undone, as was asked for.
+pub(super) fn undone(run: &Run) {
+    let section = run.started.section.as_deref().unwrap_or_default();
+    out(&format!("{} {section}: undone (run {})", run.started.command, run.id.short()));
 }
 
 /// What a finished run made true.

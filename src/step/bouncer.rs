@@ -116,10 +116,10 @@ impl Settings {
     }
 
     /// Where the entry of a copy leads. pgbouncer is on the same host as PostgreSQL; an alias that reaches it by a
-    /// unix socket or by a loopback name shows the way that works there.
+    /// unix socket or by a loopback name shows the way that works there, and so does the maintenance database.
     fn copy(&self, ini: &PgbouncerIni) -> Alias {
         let here = |host: &str| host.starts_with('/') || ["localhost", "127.0.0.1", "::1"].contains(&host);
-        let host = match destination(ini, &self.dbname) {
+        let host = match [&self.dbname, &self.maintdb].into_iter().find_map(|name| destination(ini, name)) {
             Some(Alias { host: None, .. }) => None,
             Some(Alias { host: Some(host), .. }) if here(&host) => Some(host),
             _ => Some(self.host.clone()),
@@ -385,12 +385,29 @@ impl Step for Remove {
     }
 }
 
+impl Switch {
+    /// The alias must still be where preflight saw it, or where this run has put it already.
+    async fn nobody_moved_it(&self, at: &Context<'_>) -> Result<(), Failure> {
+        let Settings { dbname, database, .. } = &self.settings;
+        let seen = super::outcome::<super::preflight::Outcome>(at, "preflight").await?.alias;
+        let ini = self.settings.ini(at).await?;
+        let now = destination(&ini, dbname);
+        if now == seen || now == Some(self.settings.copy(&ini)) {
+            return Ok(());
+        }
+        Err(Failure::new(format!("{dbname} was pointed elsewhere by somebody else meanwhile"))
+            .because(format!("it led to {}, and leads to {} now", words(seen.as_ref()), words(now.as_ref())))
+            .hint(format!("it stays there; start again if it is to point at {database} all the same")))
+    }
+}
+
 #[async_trait]
 impl Step for Switch {
     async fn intend(&self, at: &Context<'_>) -> Result<Intent, Failure> {
         if !self.given.wanted {
             return Ok(Intent::Skip("auto_switch is off".to_owned()));
         }
+        self.nobody_moved_it(at).await?;
         self.settings.intend(at, &self.settings.dbname, Wanted::Copy).await
     }
 

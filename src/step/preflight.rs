@@ -228,7 +228,10 @@ impl Preflight {
             Database::Present if found.is_none() => {
                 return Err(Failure::new(format!("there is no database {database}"))
                     .code(6)
-                    .hint(format!("restore it first: pg_staging restore {section} {}", self.date())));
+                    .hint(format!(
+                        "pg_staging databases {section} lists those there are; pg_staging restore {section} {} makes this one",
+                        self.date()
+                    )));
             }
             Database::Absent if found.is_some() => {
                 return Err(Failure::new(format!("database {database} exists already")).hint(format!(
@@ -271,8 +274,9 @@ impl Preflight {
                 self.settings.database, self.settings.dbname
             ))
             .hint(format!(
-                "switch to another copy first (pg_staging switch {} <date>), or add --force",
-                self.settings.section
+                "switch to another copy first (pg_staging switch {} <date>){}",
+                self.settings.section,
+                if self.wanted.database == Database::Present { ", or add --force" } else { "" }
             )));
         }
         self.look_at_entry(&ini)?;

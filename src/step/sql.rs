@@ -139,7 +139,7 @@ impl Sql {
         Err(Failure::new(format!("{} failed", planned.file.display()))
             .because(said.trim())
             .transient(ended.status.code() == Some(2))
-            .hint("correct the file, then start again; the alias was not touched"))
+            .hint("correct the file, then try again; the alias was not touched"))
     }
 }
 

@@ -152,19 +152,24 @@ impl Far {
         let said = ended.errors();
         let passing =
             ["Connection refused", "timed out", "Connection reset", "Connection closed", "No route to host"];
-        Trouble::new(what)
-            .because(&said)
-            .transient(passing.iter().any(|words| said.contains(words)))
-            .hint(format!("check that this works: ssh {} {} true", self.ssh_options.join(" "), self.host))
+        // scp adds that the connection closed to whatever ssh says.
+        let lasting = ["Permission denied", "Host key verification failed"];
+        let is_there = |words: &[&str]| words.iter().any(|words| said.contains(words));
+        Trouble::new(what).because(&said).transient(is_there(&passing) && !is_there(&lasting)).hint(format!(
+            "check that this works: ssh {} {} true",
+            self.ssh_options.join(" "),
+            self.host
+        ))
     }
 
     fn ssh(&self) -> Program {
         Program::new("ssh").args(["-o", "BatchMode=yes"]).args(self.ssh_options.iter()).args(PATIENCE)
     }
 
-    /// scp takes ssh's options but for these: its `-p` means something else, and it has no `-l user`.
+    /// scp takes ssh's options but for these: its `-p` means something else, and it has no `-l user`. Not `-q`, which
+    /// would keep from us why ssh failed; a meter is drawn on terminals only.
     fn scp(&self) -> Program {
-        let mut words: Vec<OsString> = vec!["-q".into(), "-o".into(), "BatchMode=yes".into()];
+        let mut words: Vec<OsString> = vec!["-o".into(), "BatchMode=yes".into()];
         let mut options = self.ssh_options.iter();
         while let Some(option) = options.next() {
             match (option.get(..2), option.get(2..)) {

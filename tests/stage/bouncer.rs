@@ -37,6 +37,8 @@ pub struct BouncerOptions {
     pub pool_mode: PoolMode,
     /// Aliases that the configuration has from the beginning, and the databases they point to.
     pub aliases: Vec<(String, String)>,
+    /// Addresses to listen on beside [`LOCAL`] and [`super::FAR`]: there pgbouncer is reached, and PostgreSQL is not.
+    pub also_listen: Vec<String>,
 }
 
 /// Where an alias points to, as `SHOW DATABASES` tells.
@@ -206,7 +208,9 @@ fn configuration(folder: &Path, port: u16, cluster: &Cluster, options: &BouncerO
         PoolMode::Transaction => "transaction",
         PoolMode::Session => "session",
     };
+    let listen: String = options.also_listen.iter().map(|address| format!(",{address}")).collect();
     include_str!("pgbouncer.ini")
+        .replace("@ALSO_LISTEN@", &listen)
         .replace("@ALIASES@\n", &aliases)
         .replace("@POSTGRES_PORT@", &postgres.to_string())
         .replace("@PORT@", &port.to_string())

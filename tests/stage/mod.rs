@@ -39,7 +39,7 @@ pub use rude::{Asked, Conduct, Plan, Request, RudeServer};
 pub use scratch::{Account, Scratch};
 pub use server::{Server, wait_until};
 pub use site::{Outcome, Program, Serving, Site, SiteOptions, binary};
-pub use sshd::Sshd;
+pub use sshd::{CLIENT_SCRIPT, Sshd};
 pub use web::Nginx;
 
 use cluster::start_cluster;

@@ -329,7 +329,6 @@ impl<'stage> Site<'stage> {
             ("client_script", CLIENT_SCRIPT.into()),
             ("tmpdir", self.tmpdir().display().to_string()),
             ("sql_path", self.folder.join("sql").display().to_string()),
-            ("journal", self.journal().display().to_string()),
         ];
         if let Some(sshd) = &self.sshd {
             options.push(("host", FAR.into()));
@@ -342,9 +341,11 @@ impl<'stage> Site<'stage> {
 
     fn write_configuration(&self) -> Result<()> {
         // A per cent sign begins a reference in this format; ours are meant as they are.
-        let lines =
-            self.options.iter().map(|(name, value)| format!("{name} = {}\n", value.replace('%', "%%")));
-        let content = format!("[{}]\n{}", self.section(), lines.collect::<String>());
+        let line = |name: &str, value: &str| format!("{name} = {}\n", value.replace('%', "%%"));
+        let lines: String = self.options.iter().map(|(name, value)| line(name, value)).collect();
+        // Where those look who are asked about a run and not about a section.
+        let journal = line("journal", &self.journal().display().to_string());
+        let content = format!("[DEFAULT]\n{journal}\n[{}]\n{lines}", self.section());
         let path = self.ini_path();
         fs::write(&path, content).doing(|| format!("write {}", path.display()))
     }

@@ -37,6 +37,31 @@ pub struct Sshd {
 impl Sshd {
     /// Starts sshd, and makes sure that `ssh` and `scp` work.
     pub fn start(stage: &Stage) -> Result<Sshd> {
+        Sshd::start_by(stage, |sshd| stage.scratch().account().command(sshd))
+    }
+
+    /// The same, where the account may run that one program as root, through sudo and without a password: among files of
+    /// its own (mount_namespaces(7)), so that the machine's sudoers stay as they are. Takes root.
+    pub fn start_with_sudo(stage: &Stage, program: &Path) -> Result<Sshd> {
+        let name = &stage.scratch().account().name;
+        let rule = format!("{name} ALL=(root) NOPASSWD: {}", program.display());
+        Sshd::start_by(stage, |sshd| {
+            let mut command = Command::new("unshare");
+            command.args([
+                "--mount",
+                "--propagation",
+                "private",
+                "sh",
+                "-c",
+                include_str!("sshd_with_sudo.sh"),
+                "sh",
+            ]);
+            command.arg(&rule).arg(name).arg(sshd);
+            command
+        })
+    }
+
+    fn start_by(stage: &Stage, command: impl Fn(PathBuf) -> Command) -> Result<Sshd> {
         let scratch = stage.scratch();
         let account = scratch.account();
         if account.shell.ends_with("nologin") || account.shell.ends_with("false") {
@@ -62,7 +87,7 @@ impl Sshd {
             let host_key = read(&folder.join("host_key.pub"))?;
             let known = [LOCAL, FAR].map(|host| format!("[{host}]:{port} {host_key}")).concat();
             scratch.write(&folder.join("known_hosts"), known)?;
-            let mut command = account.command(find_program(PROGRAMS)?);
+            let mut command = command(find_program(PROGRAMS)?);
             command.current_dir(&folder).args(["-D", "-e", "-f"]).arg(folder.join("sshd_config"));
             let server =
                 Server::spawn(scratch, "sshd", &mut command, folder.join("server.log"), Signal::TERM)?;

@@ -22,12 +22,26 @@ pub enum RecordError {
     /// The fact cannot follow on what came before.
     #[error(transparent)]
     Fold(#[from] FoldError),
+    /// An earlier fact was not recorded, and nobody knows what of it is durable.
+    #[error("an earlier event could not be recorded: {0}")]
+    Earlier(String),
 }
 
 impl RecordError {
     /// As the failure of the step that wanted to record something.
     pub fn into_failure(self) -> Failure {
-        Failure::new("the journal cannot be written").because(self)
+        Failure::new("the journal cannot be written").because(self.chain())
+    }
+
+    /// The error with all its causes.
+    fn chain(&self) -> String {
+        let mut text = self.to_string();
+        let mut inner = std::error::Error::source(self);
+        while let Some(error) = inner {
+            text = format!("{text}: {error}");
+            inner = error.source();
+        }
+        text
     }
 }
 
@@ -41,7 +55,8 @@ pub struct Recorder {
     run: Run,
     epoch: u64,
     head: Hash,
-    broken: bool,
+    /// Why nothing more may be recorded.
+    broken: Option<String>,
 }
 
 /// The longest message, cause and hint that are stored, in bytes; a child's whole output is an attachment.
@@ -94,7 +109,7 @@ impl Recorder {
             run,
             epoch,
             head,
-            broken: false,
+            broken: None,
         }
     }
 
@@ -106,8 +121,8 @@ impl Recorder {
     /// Records `event`: durable, folded and told when this returns without an error. After an error of the store
     /// nothing more is recorded, since what is durable is not known.
     pub async fn record(&mut self, event: Event) -> Result<(), RecordError> {
-        if self.broken {
-            return Err(StoreError::Fenced(self.run.id).into());
+        if let Some(why) = &self.broken {
+            return Err(RecordError::Earlier(why.clone()));
         }
         let envelope = Envelope {
             run: self.run.id,
@@ -120,13 +135,19 @@ impl Recorder {
             event: clipped(event),
         };
         let bytes = codec::encode(&envelope)?;
-        self.broken = true;
-        self.log.append(envelope.n, &bytes).await?;
-        self.run.apply(&envelope)?;
+        // Should the wait for the disk be cut short, what is durable is not known either.
+        self.broken = Some("it was cut short".to_owned());
+        let appended = self.append(&envelope, &bytes).await;
+        self.broken = appended.as_ref().err().map(RecordError::chain);
+        appended?;
         self.head = Hash::of(&bytes);
-        self.broken = false;
         self.listener.recorded(&self.run, &envelope, self.head);
         Ok(())
+    }
+
+    async fn append(&mut self, envelope: &Envelope, bytes: &[u8]) -> Result<(), RecordError> {
+        self.log.append(envelope.n, bytes).await?;
+        Ok(self.run.apply(envelope)?)
     }
 
     pub(super) async fn publish(&mut self) -> Result<(), StoreError> {

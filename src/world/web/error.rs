@@ -244,6 +244,9 @@ impl WebError {
             Self::Status { code: 401 | 403 | 407, .. } => {
                 "give user and password in the URL of backup_host, or let the server allow this host"
             }
+            Self::Status { code: 500.., .. } => {
+                "look at the backup server's log; start again when it is well"
+            }
             Self::Redirect { .. } => "put the address where the backups really are into backup_host",
             Self::Changed { .. } => "the file was replaced on the server: begin again with a new run",
             Self::NoRanges { .. } | Self::Range { .. } => {
