@@ -19,21 +19,21 @@ fn stage() -> &'static Stage {
 
 /// A site of its own on the shared stage, where what passes by itself is not waited for long.
 fn site() -> Site<'static> {
-    impatient(SiteOptions::default())
+    impatient(&SiteOptions::default())
 }
 
 /// The same, with backups on a server that misbehaves as planned.
 fn rude_site() -> Site<'static> {
-    impatient(SiteOptions { serving: Serving::Rude, ..SiteOptions::default() })
+    impatient(&SiteOptions { serving: Serving::Rude, ..SiteOptions::default() })
 }
 
 /// The same, reached over ssh.
 fn far_site() -> Site<'static> {
-    impatient(SiteOptions { over_ssh: true, ..SiteOptions::default() })
+    impatient(&SiteOptions { over_ssh: true, ..SiteOptions::default() })
 }
 
-fn impatient(options: SiteOptions) -> Site<'static> {
-    let mut site = Site::new(stage(), &options).unwrap();
+fn impatient(options: &SiteOptions) -> Site<'static> {
+    let mut site = Site::new(stage(), options).unwrap();
     site.set("retry_limit", "1s").unwrap();
     site
 }

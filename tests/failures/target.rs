@@ -381,7 +381,7 @@ fn an_ssh_that_is_refused_is_told_from_one_that_may_come() {
 #[test]
 fn a_backup_server_and_a_target_that_both_fail_are_told_one_at_a_time() {
     let options = SiteOptions { serving: Serving::Rude, ..SiteOptions::default() };
-    let mut site = impatient(options);
+    let mut site = impatient(&options);
     site.set("dbowner", "nobody_known").unwrap();
     site.set("backup_host", "127.0.0.1:1").unwrap();
     fails(
