@@ -204,10 +204,7 @@ fn drop_takes_the_entry_and_the_database_and_never_the_active_one_unless_forced(
     succeeds(&site, &["createdb", &section, DAY]);
     // Somebody is connected, and is not waited for.
     let outcome = succeeds(&site, &["drop", &section, DAY]);
-    says(
-        &plain(&site, &outcome.stdout),
-        "drop shop.dev: shop_20261121 is gone: done in <seconds> s (run <run>)\n",
-    );
+    says(&plain(&site, &outcome.stdout), "drop shop.dev: shop_20261121 is gone (run <run>, <seconds> s)\n");
     assert_eq!(Traces::of(&site), one);
     fails(
         &site,
@@ -289,7 +286,7 @@ fn rollback_of_a_finished_restore_points_the_alias_back_and_takes_the_copy_away(
         &site,
         &["rollback", &run],
         2,
-        "rolling back a finished run needs a yes, and there is nobody to ask\n\
+        "there is nobody to ask: Undo the finished restore shop.dev 20261121 (run <run>)? Then the alias goes back, and the copy goes.\n\
          hint: add --yes if this is meant",
     );
     assert_eq!(Traces::of(&site), restored);

@@ -135,7 +135,7 @@ fn a_sudo_that_refuses_fails_the_run_without_a_trace() {
         1,
         "staging-client.sh failed on 127.0.0.2 (exit status: 1)\n\
          cause: sudo: a password is required\n\
-         hint: run it by hand: ssh -o BatchMode=yes <options> -- 127.0.0.2 sudo -n ./staging-client.sh pgbouncer.<run>bounceradd.ini <port>",
+         hint: run it by hand: ssh -o BatchMode=yes <options> -- 127.0.0.2 sudo -n ./staging-client.sh pgbouncer.<run>bounceradd1.ini <port>",
     );
 }
 

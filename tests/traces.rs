@@ -17,7 +17,7 @@ pub struct Traces {
     pub aliases: BTreeMap<String, Destination>,
     /// The copies, and databases on their way to become one.
     pub databases: Vec<String>,
-    /// The names in tmpdir.
+    /// The names in tmpdir, and in the folders there.
     pub tmpdir: Vec<String>,
     /// Files on their way to be installed, in the login folder of a site that is reached over ssh.
     pub uploads: Vec<String>,
@@ -36,7 +36,7 @@ impl Traces {
             ini: ini(site),
             aliases: site.bouncer().show_databases().unwrap(),
             databases,
-            tmpdir: names_in(&site.tmpdir()),
+            tmpdir: names_below(&site.tmpdir()),
             uploads,
         }
     }
@@ -60,6 +60,16 @@ pub fn names_in(folder: &Path) -> Vec<String> {
         entries.map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned()).collect();
     names.sort();
     names
+}
+
+/// The names in a folder, and in the folders in it, as paths from there.
+fn names_below(folder: &Path) -> Vec<String> {
+    let below = |name: String| {
+        let inside = names_in(&folder.join(&name));
+        let inside: Vec<String> = inside.iter().map(|file| format!("{name}/{file}")).collect();
+        std::iter::once(name).chain(inside)
+    };
+    names_in(folder).into_iter().flat_map(below).collect()
 }
 
 /// What was said, without what differs from one run of the tests to the next: ids, ports, folders, times, and the

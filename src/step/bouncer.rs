@@ -141,8 +141,13 @@ impl Settings {
         let tag = format!("{}{step}{number}", at.run().0.simple());
         let open = Install { number, tag, open: true };
         at.part_done("install", write(&open)).await?;
-        let installed = self.far(at.run()).install_ini(upload, &open.tag).await;
-        at.part_done("install", write(&Install { open: false, ..open })).await?;
+        let far = self.far(at.run());
+        let installed = far.install_ini(upload, &open.tag).await;
+        // A script that could not be run has not taken its upload away. Where that cannot be done now either, the call
+        // stays open, and whoever comes next does it.
+        if installed.is_ok() || far.discard_upload(&open.tag).await.is_ok() {
+            at.part_done("install", write(&Install { open: false, ..open })).await?;
+        }
         Ok(installed?)
     }
 
@@ -193,7 +198,10 @@ impl Settings {
 
     /// The entry, other than the copy's own, that leads to the copy; such a copy is in use.
     pub(super) async fn who_points_at_the_copy(&self, at: &Context<'_>) -> Result<Option<String>, Failure> {
-        let ini = self.ini(at).await?;
+        let ini = self.ini(at).await;
+        // This is asked on the way back as well, when nobody comes after it to remove the folder.
+        disk::remove_folder_if_empty(&self.workspace(at.run()))?;
+        let ini = ini?;
         let leads_there = |entry: &&crate::bouncer::Entry| {
             entry.alias() != self.database
                 && entry.database() == self.database.as_str()

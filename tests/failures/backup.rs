@@ -366,7 +366,7 @@ fn a_dump_for_which_there_is_no_room_is_refused_at_once_or_when_the_room_is_used
     let free = "262144";
     says(
         &error(&site, &outcome).replace(&length, "<length>").replace(free, "<free>"),
-        "restore shop.dev failed, and what it had done is undone (run <run>): <site>/tmp has too little room for the dump\n\
+        "restore shop.dev failed before it changed anything (run <run>): <site>/tmp has too little room for the dump\n\
          cause: <length> bytes are needed, <free> are free\n\
          hint: make room there, or name another folder with -t or tmpdir",
     );

@@ -77,7 +77,7 @@ fn a_copy_that_is_not_what_it_should_be_is_never_seen() {
         &["restore", &site.section(), DAY],
         1,
         "shop_20261121 is not what it should be: constraints are not validated\n\
-         cause: public.customer.old_enough\n\
+         cause: public.customer old_enough\n\
          hint: the alias was not touched; look at what post SQL and the dump do to them",
     );
     assert_eq!(site.active().unwrap(), Some(site.copy("20261120")));
@@ -182,7 +182,7 @@ fn without_a_journal_nothing_is_begun() {
             2,
             "cannot create <site>/a-file\n\
              cause: File exists (os error 17)\n\
-             hint: name a folder that you may write with --journal or journal",
+             hint: see that you may write there and that there is room, or name another folder with --journal or journal",
         );
     }
 }
@@ -204,7 +204,7 @@ fn a_journal_that_is_full_stops_the_run_where_it_is_and_it_goes_on_when_there_is
     says(
         &error(&site, &outcome),
         "run <run> was left as it is: the journal cannot be written\n\
-         cause: an earlier event could not be recorded: cannot write <site>/journal/runs/<run>.log: No space left on device (os error 28)\n\
+         cause: cannot write <site>/journal/runs/<run>.log: No space left on device (os error 28)\n\
          hint: mend that, then: pg_staging continue <run>",
     );
     assert_eq!(outcome.code, 3, "{outcome}");

@@ -97,7 +97,7 @@ fn a_postgresql_that_is_down_is_waited_for_and_then_given_up() {
     stage.cluster().start_again().unwrap();
     says(
         &error(&site, &outcome),
-        "restore shop.dev failed, and what it had done is undone (run <run>): cannot reach PostgreSQL on 127.0.0.1\n\
+        "restore shop.dev failed before it changed anything (run <run>): cannot reach PostgreSQL on 127.0.0.1\n\
          cause: cannot connect to database postgres on 127.0.0.1:<port>: error connecting to server: Connection refused (os error 111); cannot connect to database postgres on 127.0.0.1:<port>: no answer within 10 s\n\
          hint: start it, or correct host, postgres_port, pgbouncer_port, dbuser and maintdb",
     );
@@ -122,7 +122,7 @@ fn a_pgbouncer_that_is_down_from_the_start_fails_the_run_before_anything_is_made
     site.bouncer_mut().start_again().unwrap();
     says(
         &error(&site, &outcome),
-        "restore shop.dev failed, and what it had done is undone (run <run>): cannot reach pgbouncer's console on 127.0.0.1:<port>\n\
+        "restore shop.dev failed before it changed anything (run <run>): cannot reach pgbouncer's console on 127.0.0.1:<port>\n\
          cause: error connecting to server: Connection refused (os error 111)\n\
          hint: check that pgbouncer runs there and that 'postgres' is one of its admin_users (psql -h 127.0.0.1 -p <port> -U postgres pgbouncer)",
     );
