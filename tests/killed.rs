@@ -121,8 +121,9 @@ fn ends_as_undisturbed(scene: &Scene<'_>, after: &World, when: &str) {
 /// What of the dump has to be asked for when the run is continued: nothing, all, or from the first byte that is not here.
 fn missing_bytes(scene: &Scene<'_>, run: &Shown) -> Vec<String> {
     let total = std::fs::metadata(scene.site.dump()).unwrap().len();
+    let is_done = scene.step_status(run, "fetch") == "succeeded";
     match scene.fetched() {
-        _ if scene.site.rude().is_err() || scene.step_status(run, "fetch") == "succeeded" => Vec::new(),
+        _ if is_done || scene.site.rude().is_err() => Vec::new(),
         0 => vec!["all".to_owned()],
         whole if whole == total => Vec::new(),
         part => vec![format!("bytes={part}-")],

@@ -137,11 +137,12 @@ impl<'s> Scene<'s> {
         newest(&self.site).filter(|run| self.known.as_ref() != Some(&run.id))
     }
 
-    /// Where a step of the run stands.
+    /// Where a step of the run stands; `inspect` must say the same of the run as `history`.
     pub(super) fn step_status(&self, run: &Shown, step: &str) -> String {
         let outcome = self.pg_staging(&["--json", "inspect", &run.id]);
         assert_eq!(outcome.code, 0, "{outcome}");
         let answer: Value = serde_json::from_str(&outcome.stdout).unwrap();
+        assert_eq!(answer["run"]["status"], run.status.as_str());
         let steps = answer["steps"].as_array().unwrap();
         let found = steps.iter().find(|found| found["name"] == step);
         found.map(|found| found["status"].as_str().unwrap().to_owned()).unwrap_or_default()
