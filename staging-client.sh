@@ -455,6 +455,11 @@ put_back() {
         say "the version before is no longer among the old files: $conf stays as it is"
         return
     fi
+    present=$(present_sha256)
+    if [ -n "$present" ] && [ "$present" != "$new" ]; then
+        say "somebody else has changed $conf meanwhile, and it stays as it is; the version before is $version"
+        return
+    fi
     as_writer sh -c 'mv -fT -- "$2" "$1" && sync "${1%/*}/"' sh "$conf" "$version" ||
         die 1 "$conf could not be put back: the old file is $version"
     say "$conf is the old one again"

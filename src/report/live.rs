@@ -130,7 +130,7 @@ fn line(run: &Run, event: &Event, style: Style) -> Option<String> {
         }
         Event::RunContinued { .. } => {
             format!(
-                "run {}: {} {}, goes on",
+                "run {}: {} {}, taken up again",
                 run.id.short(),
                 run.started.command,
                 run.started.arguments.join(" ")

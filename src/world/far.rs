@@ -5,6 +5,7 @@
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use super::process::{Ended, Program, is_program};
 use super::{Trouble, disk, machine};
@@ -12,6 +13,9 @@ use super::{Trouble, disk, machine};
 /// A host that does not answer is not waited for for ever. ssh takes the first value it meets, so the user's own wins.
 const PATIENCE: [&str; 6] =
     ["-o", "ConnectTimeout=10", "-o", "ServerAliveInterval=15", "-o", "ServerAliveCountMax=4"];
+
+/// How long one call may take; the script itself gives up a minute or two before.
+const LIMIT: Duration = Duration::from_secs(300);
 
 /// How to reach the host, and what is there.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -100,7 +104,8 @@ impl Far {
         } else {
             Program::new(script)
         };
-        let program = program.arg(name).arg(self.pgbouncer_port.to_string()).folder(&self.folder);
+        let program =
+            program.arg(name).arg(self.pgbouncer_port.to_string()).folder(&self.folder).limit(LIMIT);
         let ended = program.run().await?;
         Ok((program, ended))
     }
@@ -150,8 +155,18 @@ impl Far {
     /// Refused and timed-out connections pass; a refused key or an unknown host does not.
     fn ssh_trouble(&self, what: &str, ended: &Ended) -> Trouble {
         let said = ended.errors();
-        let passing =
-            ["Connection refused", "timed out", "Connection reset", "Connection closed", "No route to host"];
+        let passing = [
+            "Connection refused",
+            "timed out",
+            "Connection reset",
+            "Connection closed",
+            "closed by remote host",
+            "not responding",
+            "Broken pipe",
+            "No route to host",
+            "Network is unreachable",
+            "Temporary failure in name resolution",
+        ];
         // scp adds that the connection closed to whatever ssh says.
         let lasting = ["Permission denied", "Host key verification failed"];
         let is_there = |words: &[&str]| words.iter().any(|words| said.contains(words));
@@ -163,7 +178,11 @@ impl Far {
     }
 
     fn ssh(&self) -> Program {
-        Program::new("ssh").args(["-o", "BatchMode=yes"]).args(self.ssh_options.iter()).args(PATIENCE)
+        Program::new("ssh")
+            .args(["-o", "BatchMode=yes"])
+            .args(self.ssh_options.iter())
+            .args(PATIENCE)
+            .limit(LIMIT)
     }
 
     /// scp takes ssh's options but for these: its `-p` means something else, and it has no `-l user`. Not `-q`, which
@@ -186,7 +205,7 @@ impl Far {
                 _ => words.push(option.into()),
             }
         }
-        Program::new("scp").args(words).args(PATIENCE)
+        Program::new("scp").args(words).args(PATIENCE).limit(LIMIT)
     }
 
     /// An IPv6 address needs brackets in front of scp's colon.
