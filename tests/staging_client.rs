@@ -413,6 +413,25 @@ fn what_pgbouncer_does_not_take_is_put_back() {
 }
 
 #[test]
+fn what_somebody_else_writes_while_pgbouncer_is_asked_is_not_put_back_over() {
+    let site = Site::start();
+    let old = site.text();
+    let bad = old.replace("shop = dbname=shop_20261120", "shop = nonsense=1 dbname=shop_20261121");
+    site.upload_text(&bad);
+    let mut command = site.command(&[UPLOAD, &site.port.to_string()]);
+    let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    wait_until("the new file", || site.text() == bad);
+    let by_hand = format!("; mended by hand\n{old}");
+    fs::write(site.conf(), &by_hand).unwrap();
+
+    let output = child.wait_with_output().unwrap();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(4), "{stderr}");
+    assert!(stderr.contains("somebody else has changed"), "{stderr}");
+    assert_eq!(site.text(), by_hand);
+}
+
+#[test]
 fn a_file_that_could_not_be_confirmed_is_refused_before_it_is_installed() {
     let site = Site::start();
     let old = site.text();
