@@ -165,19 +165,17 @@ impl<'s> Scene<'s> {
         rude.requests_for(&self.dump_path()).into_iter().filter(|request| request.method == "GET").collect()
     }
 
-    /// How much of the dump is here.
+    /// How much of the dump is here, in the run's own folder or in tmpdir itself.
     pub(super) fn fetched(&self) -> u64 {
-        let mut longest = 0;
-        for folder in names_in(&self.site.tmpdir()) {
-            for name in names_in(&self.site.tmpdir().join(&folder)) {
-                let is_dump = name.ends_with(".dump") || name.ends_with(".dump.part");
-                if is_dump {
-                    let length = fs::metadata(self.site.tmpdir().join(&folder).join(&name)).unwrap().len();
-                    longest = longest.max(length);
-                }
-            }
-        }
-        longest
+        let tmpdir = self.site.tmpdir();
+        let folders = names_in(&tmpdir).into_iter().map(|name| tmpdir.join(name)).chain([tmpdir.clone()]);
+        let files =
+            folders.flat_map(|folder| names_in(&folder).into_iter().map(move |name| folder.join(name)));
+        let is_dump = |path: &PathBuf| {
+            let name = path.to_string_lossy();
+            name.ends_with(".dump") || name.ends_with(".dump.part")
+        };
+        files.filter(is_dump).map(|path| fs::metadata(path).unwrap().len()).max().unwrap_or_default()
     }
 
     /// What a run may leave outside of tmpdir and pgbouncer's folder: databases under its own name, connections,
