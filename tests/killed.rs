@@ -167,7 +167,7 @@ fn a_restore_killed_anywhere_and_continued_ends_as_if_it_had_not_been_killed() {
     let mut chance = Chance::of("restore, continue");
     let scene = restore();
     let (after, points) = undisturbed(&scene, Watch::FirstThread);
-    at_each(&chance.some_of(points, 15), |point| {
+    at_each(&chance.some_of(points, 10), |point| {
         let killed = kill(&scene, point);
         ends_as_undisturbed(&scene, &after, &format!("at {point} (killed: {killed})"));
     });
@@ -181,7 +181,7 @@ fn a_restore_killed_anywhere_and_rolled_back_is_as_if_it_had_never_run() {
     let mut chance = Chance::of("restore, rollback");
     let scene = restore();
     let (_, points) = undisturbed(&scene, Watch::FirstThread);
-    at_each(&chance.some_of(points, 15), |point| {
+    at_each(&chance.some_of(points, 10), |point| {
         let killed = kill(&scene, point);
         is_as_before(&scene, &format!("at {point} (killed: {killed})"));
     });
