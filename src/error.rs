@@ -155,7 +155,11 @@ impl From<EngineError> for Error {
             EngineError::Store(error) => error.into(),
             EngineError::Codec(error) => error.into(),
             EngineError::Fold(error) => Error::new(ExitCode::STUCK, error.to_string()),
-            EngineError::Impossible { .. } => Error::new(ExitCode::FAILED, error.to_string()),
+            EngineError::Impossible { id, status, .. } => {
+                let hint = format!("what is left to do with it: pg_staging continue {}", id.short());
+                let hint = (!status.is_finished()).then_some(hint);
+                Error { hint, ..Error::new(ExitCode::FAILED, error.to_string()) }
+            }
             EngineError::UnknownKind { ref written_by, .. } => {
                 let hint = format!("continue it with version {written_by} of pg_staging");
                 Error::new(ExitCode::USAGE, error.to_string()).hint(hint)
