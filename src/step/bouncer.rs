@@ -14,6 +14,7 @@ use super::preflight::Alias;
 use super::{Settings, read, write};
 use crate::bouncer::{BouncerError, Destination, PgbouncerIni};
 use crate::world::disk;
+use crate::world::far::is_this_machine;
 
 /// Adds an entry for the copy.
 pub struct Add {
@@ -118,10 +119,9 @@ impl Settings {
     /// Where the entry of a copy leads. pgbouncer is on the same host as PostgreSQL; an alias that reaches it by a
     /// unix socket or by a loopback name shows the way that works there, and so does the maintenance database.
     fn copy(&self, ini: &PgbouncerIni) -> Alias {
-        let here = |host: &str| host.starts_with('/') || ["localhost", "127.0.0.1", "::1"].contains(&host);
         let host = match [&self.dbname, &self.maintdb].into_iter().find_map(|name| destination(ini, name)) {
             Some(Alias { host: None, .. }) => None,
-            Some(Alias { host: Some(host), .. }) if here(&host) => Some(host),
+            Some(Alias { host: Some(host), .. }) if is_this_machine(&host) => Some(host),
             _ => Some(self.host.clone()),
         };
         Alias { dbname: Some(self.database.clone()), host, port: Some(self.postgres_port) }

@@ -5,7 +5,7 @@ use std::io::BufReader;
 use std::path::PathBuf;
 
 use async_trait::async_trait;
-use journal::event::{Detail, Failure, Hash};
+use journal::event::{Detail, Failure};
 use journal::step::{Context, Intent, Observed, Step};
 use serde::{Deserialize, Serialize};
 
@@ -91,9 +91,7 @@ impl Catalog {
     }
 
     async fn rules(&self, at: &Context<'_>) -> Result<Rules, Failure> {
-        let hash: Hash = self.given.rules.parse().map_err(|error| Failure::new(format!("{error}")))?;
-        serde_json::from_slice(&at.attachment(hash).await?)
-            .map_err(|error| Failure::new("the rules of the filter cannot be read").because(error))
+        super::attached(at, &self.given.rules, "the rules of the filter").await
     }
 
     async fn select(&self, at: &Context<'_>) -> Result<(Selected, String), Failure> {
@@ -103,16 +101,13 @@ impl Catalog {
         let selection = filter(&contents, &self.rules(at).await?);
         let missing_grantees = self.look_for_roles(at, &contents, &selection).await?;
         let list = selection.list(&contents);
-        let attached = serde_json::to_vec(&selection).map_err(|error| Failure::new(error.to_string()))?;
-        let expected = serde_json::to_vec(&Expected::of(&selection, &contents))
-            .map_err(|error| Failure::new(error.to_string()))?;
         let selected = Selected {
             list: self.settings.workspace(at.run()).join("restore.list"),
             list_sha256: disk::sha256(list.as_bytes()),
             kept: selection.kept.len() as u64,
             dropped: selection.dropped.len() as u64,
-            selection: at.attach(&attached).await?.to_string(),
-            expected: at.attach(&expected).await?.to_string(),
+            selection: super::attach(at, &selection).await?,
+            expected: super::attach(at, &Expected::of(&selection, &contents)).await?,
             warnings: shortened(selection.warnings.iter().map(ToString::to_string)),
             missing_grantees: shortened(missing_grantees),
             dump,

@@ -1,7 +1,7 @@
 //! Looks whether the copy is what it should be, while nobody can see it yet.
 
 use async_trait::async_trait;
-use journal::event::{Detail, Failure, Hash};
+use journal::event::{Detail, Failure};
 use journal::step::{Context, Intent};
 use serde::{Deserialize, Serialize};
 
@@ -74,9 +74,7 @@ impl Check {
 /// What the catalog step says the copy must have.
 async fn expected(at: &Context<'_>) -> Result<Expected, Failure> {
     let selected: Selected = outcome(at, "catalog").await?;
-    let hash: Hash = selected.expected.parse().map_err(|error| Failure::new(format!("{error}")))?;
-    serde_json::from_slice(&at.attachment(hash).await?)
-        .map_err(|error| Failure::new("what is expected of the copy cannot be read").because(error))
+    super::attached(at, &selected.expected, "what is expected of the copy").await
 }
 
 fn dotted((schema, name): &(String, String)) -> String {

@@ -32,7 +32,7 @@ pub mod sql;
 use std::path::PathBuf;
 
 use async_trait::async_trait;
-use journal::event::{Detail, Failure, PlannedStep, RunId};
+use journal::event::{Detail, Failure, Hash, PlannedStep, RunId};
 use journal::step::{Context, Intent, Observed, Step, StepKinds};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -224,6 +224,19 @@ pub fn write<T: Serialize>(value: &T) -> Detail {
         // Our structs have string keys and nothing that JSON cannot hold.
         _ => Detail::new(),
     }
+}
+
+/// Stores one of our values as an attachment; returns the name to put into an event.
+async fn attach<T: Serialize>(at: &Context<'_>, value: &T) -> Result<String, Failure> {
+    let bytes = serde_json::to_vec(value).map_err(|error| Failure::new(error.to_string()))?;
+    Ok(at.attach(&bytes).await?.to_string())
+}
+
+/// What [`attach`] stored under this name; `what` it is, for the message.
+async fn attached<T: DeserializeOwned>(at: &Context<'_>, name: &str, what: &str) -> Result<T, Failure> {
+    let hash: Hash = name.parse().map_err(|error| Failure::new(format!("{error}")))?;
+    serde_json::from_slice(&at.attachment(hash).await?)
+        .map_err(|error| Failure::new(format!("{what} cannot be read")).because(error))
 }
 
 /// As many of `all` as an event has room for, and how many more there are. The whole belongs into an attachment.

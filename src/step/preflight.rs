@@ -18,7 +18,7 @@ use super::{Secrets, Settings, web, write};
 use crate::backup;
 use crate::bouncer::PgbouncerIni;
 use crate::world::disk;
-use crate::world::postgres::{Server, Session, literal};
+use crate::world::postgres::{Session, literal};
 use crate::world::process::{Program, is_program};
 use crate::world::web::{Meta, Validator, Web, WebError};
 
@@ -205,10 +205,9 @@ impl Preflight {
     /// PostgreSQL's own port where it can be reached, pgbouncer's otherwise.
     async fn reach_postgres(&self) -> Result<(Way, Session), Failure> {
         let mut refused = Vec::new();
-        for Server { host, port, user } in [self.settings.direct(), self.settings.through_pgbouncer()] {
-            let server = Server { host, port, user };
+        for server in [self.settings.direct(), self.settings.through_pgbouncer()] {
             match server.connect(&self.settings.maintdb, "pg_staging").await {
-                Ok(session) => return Ok((Way { host: server.host, port }, session)),
+                Ok(session) => return Ok((Way { host: server.host, port: server.port }, session)),
                 Err(trouble) => refused.push(trouble),
             }
         }

@@ -8,7 +8,7 @@
 use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
-use journal::event::{Detail, Failure, Hash};
+use journal::event::{Detail, Failure};
 use journal::step::{Context, Intent, Observed, Step};
 use regex::Regex;
 use serde::{Deserialize, Serialize};
@@ -95,9 +95,7 @@ impl Sql {
 
     async fn planned(at: &Context<'_>, intent: &Detail) -> Result<Vec<Planned>, Failure> {
         let Plan { files, .. } = read(intent)?;
-        let hash: Hash = files.parse().map_err(|error| Failure::new(format!("{error}")))?;
-        serde_json::from_slice(&at.attachment(hash).await?)
-            .map_err(|error| Failure::new("the list of SQL files cannot be read").because(error))
+        super::attached(at, &files, "the list of SQL files").await
     }
 
     /// What the mark says when a file took effect.
@@ -165,8 +163,7 @@ impl Step for Sql {
             return Ok(Intent::Skip(folder));
         }
         self.know_the_last_one(at, &files).await?;
-        let attached = serde_json::to_vec(&files).map_err(|error| Failure::new(error.to_string()))?;
-        let plan = Plan { files: at.attach(&attached).await?.to_string(), count: files.len() };
+        let plan = Plan { files: super::attach(at, &files).await?, count: files.len() };
         Ok(Intent::Do(write(&plan)))
     }
 

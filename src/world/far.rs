@@ -39,7 +39,7 @@ pub struct Far {
 impl Far {
     /// Whether the host is this machine.
     pub fn is_local(&self) -> bool {
-        self.host.starts_with('/') || ["localhost", "127.0.0.1", "::1"].contains(&self.host.as_str())
+        is_this_machine(&self.host)
     }
 
     /// pgbouncer.ini as it is now.
@@ -212,6 +212,11 @@ impl Far {
     fn scp_host(&self) -> String {
         if self.host.contains(':') { format!("[{}]", self.host) } else { self.host.clone() }
     }
+}
+
+/// Whether a host's name means the machine that it is used on: a loopback name, or the folder of a unix socket.
+pub fn is_this_machine(host: &str) -> bool {
+    host.starts_with('/') || ["localhost", "127.0.0.1", "::1"].contains(&host)
 }
 
 fn upload_name(tag: &str) -> String {

@@ -3,7 +3,6 @@
 
 use std::time::Duration;
 
-use tokio_postgres::config::Host;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, Config, NoTls, SimpleQueryMessage};
 
@@ -70,13 +69,6 @@ impl Server {
     /// Host and port, for people.
     pub fn place(&self) -> String {
         format!("{}:{}", self.host, self.port)
-    }
-
-    /// Whether `host` is a folder rather than a name.
-    pub fn is_socket_folder(&self) -> bool {
-        let mut config = Config::new();
-        config.host(&self.host);
-        matches!(config.get_hosts(), [Host::Unix(_)])
     }
 }
 
