@@ -88,6 +88,20 @@ impl From<Failure> for Error {
     }
 }
 
+impl From<&Error> for Failure {
+    fn from(error: &Error) -> Self {
+        let Error { code, message, cause, hint } = error.clone();
+        Failure { code: code.0, cause, hint, ..Failure::new(message) }
+    }
+}
+
+impl std::fmt::Display for Error {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.write_str(&self.message)?;
+        self.cause.as_ref().map_or(Ok(()), |cause| write!(out, ": {cause}"))
+    }
+}
+
 impl From<Trouble> for Error {
     fn from(trouble: Trouble) -> Self {
         Failure::from(trouble).into()

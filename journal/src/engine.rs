@@ -3,6 +3,7 @@
 //! There is no recovery path. A run that was interrupted is folded like any other, and what comes next in it is
 //! decided by [`Run::next`]; that its next step was announced before only means that the world is looked at first.
 
+mod question;
 mod record;
 
 use std::collections::HashMap;
@@ -12,6 +13,7 @@ use std::time::Duration;
 
 use tokio::sync::{Mutex, watch};
 
+pub use self::question::Question;
 pub use self::record::{RecordError, Recorder};
 use crate::clock::Clock;
 use crate::codec::{self, CodecError};

@@ -32,7 +32,7 @@ pub struct Drop {
     force: bool,
 }
 
-/// Which copy.
+/// Which copy, with no word for today's.
 #[derive(Debug, Args)]
 struct Copy {
     /// Section of the configuration
@@ -49,9 +49,7 @@ impl Copy {
         plan: impl FnOnce(Settings) -> Plan,
     ) -> Result<ExitCode, Error> {
         let target = app.target(&self.dbname)?;
-        let word = self.date.as_deref().map_or(Ok(DateWord::Today), str::parse)?;
-        let date = app.date_of_copy(&target, word).await?;
-        let settings = app.settings(&target, date)?;
+        let settings = app.copy(&target, self.date.as_deref(), DateWord::Today).await?;
         let command = Typed::new(name, &[Some(&self.dbname), self.date.as_deref()]);
         app.carry_out(&target, command, plan(settings)).await
     }

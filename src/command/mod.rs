@@ -7,7 +7,9 @@ pub mod history;
 pub mod mending;
 pub mod restore;
 pub mod runs;
+mod signals;
 
+use std::cell::OnceCell;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -16,15 +18,15 @@ use std::time::Duration;
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
 use journal::clock::{Clock, SystemClock};
-use journal::engine::{Engine, EngineError};
-use journal::event::{Actor, OnFailure, Process, RunStarted};
+use journal::engine::{Engine, EngineError, Question};
+use journal::event::{Actor, Detail, Failure, OnFailure, Process, RunStarted};
 use journal::run::Run;
 use journal::step::{Listener, Stop};
 use journal::store::files::FileStore;
 use journal::store::{Store, StoreError};
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
+use self::signals::Signals;
 use crate::cli::{Cli, Command, Global};
 use crate::config::{self, Config, Target};
 use crate::database::{DateWord, DatedName};
@@ -41,6 +43,7 @@ pub struct App {
     /// How things are shown.
     pub style: Style,
     config: Option<Config>,
+    signals: OnceCell<Signals>,
 }
 
 /// Runs what was typed, tells what has to be told, and says how it ended.
@@ -89,7 +92,7 @@ impl App {
                 style.warn(&warning.to_string());
             }
         }
-        Ok(App { global, style, config })
+        Ok(App { global, style, config, signals: OnceCell::new() })
     }
 
     /// The configuration, which must be there.
@@ -196,8 +199,20 @@ impl App {
         Ok(word.resolve(self.today(), &copies, active)?)
     }
 
+    /// What there is to know of the copy that a date on the command line means, or `default` where there is none.
+    pub async fn copy(
+        &self,
+        target: &Target,
+        typed: Option<&str>,
+        default: DateWord,
+    ) -> Result<Settings, Error> {
+        let word = typed.map_or(Ok(default), str::parse)?;
+        let date = self.date_of_copy(target, word).await?;
+        self.settings(target, date)
+    }
+
     /// The dates of the copies that PostgreSQL has.
-    async fn copies(&self, target: &Target) -> Result<Vec<Date>, Error> {
+    pub async fn copies(&self, target: &Target) -> Result<Vec<Date>, Error> {
         let settings = self.settings(target, self.today())?;
         let session = match settings.direct().connect(&target.maintdb, "pg_staging").await {
             Ok(session) => session,
@@ -247,6 +262,76 @@ impl App {
         self.run_engine(&engine, async || engine.start(started.clone()).await).await
     }
 
+    /// Does what changes nothing, as a run that `history --all` shows. ^C ends it at once.
+    ///
+    /// Nothing depends on what such a run records, so a journal that cannot be written is told, and no more.
+    pub async fn ask<T>(
+        &self,
+        section: Option<&str>,
+        command: Typed,
+        work: impl Future<Output = Result<T, Error>>,
+    ) -> Result<T, Error> {
+        let question = match self.question(section, command).await {
+            Ok(question) => Some(question),
+            Err(error) if error.code == ExitCode::USAGE && error.cause.is_none() => return Err(error),
+            Err(error) => {
+                self.style.warn(&format!("this command is not in the journal: {error}"));
+                None
+            }
+        };
+        let mut stop = self.stop()?;
+        let asked_to_stop = async {
+            match stop.wait_for(|stop| *stop != Stop::No).await.map(|stop| *stop) {
+                Ok(Stop::Soon(signal) | Stop::Now(signal)) => signal,
+                // Nobody is left who could ask.
+                Ok(Stop::No) | Err(_) => std::future::pending().await,
+            }
+        };
+        let answer = tokio::select! {
+            biased;
+            answer = work => answer,
+            signal = asked_to_stop => Err(Error::new(ExitCode(128 + signal), "stopped on request")),
+        };
+        if let Some(question) = question {
+            let how = answer.as_ref().map(|_| ()).map_err(Failure::from);
+            if let Err(error) = question.answered(how).await {
+                self.style.warn(&format!("how this command ended is not in the journal: {error}"));
+            }
+        }
+        answer
+    }
+
+    async fn question(&self, section: Option<&str>, command: Typed) -> Result<Question, Error> {
+        let engine = Engine {
+            listener: Arc::new(report::Silent),
+            ..self.engine(self.store(section)?, Secrets::default())?
+        };
+        let started = RunStarted {
+            version: engine.version.clone(),
+            command: command.name,
+            arguments: command.arguments,
+            section: section.map(str::to_owned),
+            database: None,
+            target: None,
+            read_only: true,
+            on_failure: OnFailure::Keep,
+            retry_limit_ms: 0,
+            settings: Detail::new(),
+            plan: Vec::new(),
+            process: engine.process.clone(),
+        };
+        Ok(engine.question(started).await?)
+    }
+
+    /// Changes when the program is asked to stop.
+    pub fn stop(&self) -> Result<watch::Receiver<Stop>, Error> {
+        if let Some(signals) = self.signals.get() {
+            return Ok(signals.stop());
+        }
+        let signals = Signals::listen(self.style)?;
+        Ok(self.signals.get_or_init(|| signals).stop())
+    }
+
     /// The engine, with everything it needs from outside.
     pub fn engine(&self, store: Arc<dyn Store>, secrets: Secrets) -> Result<Engine, Error> {
         let this = machine::this_process()?;
@@ -256,7 +341,7 @@ impl App {
             kinds: Arc::new(Kinds { secrets }),
             clock: Arc::new(SystemClock),
             listener,
-            stop: stop_on_signals(self.style)?,
+            stop: self.stop()?,
             actor: Actor { user: machine::user(), host: machine::host(), pid: this.pid },
             process: Process { pid: this.pid, start_time: this.start_time, boot_id: this.boot_id },
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -332,33 +417,6 @@ pub fn secrets(target: &Target) -> Secrets {
         password: url.password().map(str::to_owned),
     };
     Secrets { backup: Some(login).filter(|login| !login.user.is_empty()) }
-}
-
-/// The first SIGINT asks to stop at the next safe point, a second one, or SIGTERM, at once.
-fn stop_on_signals(style: Style) -> Result<watch::Receiver<Stop>, Error> {
-    let listen = |kind| {
-        signal(kind).map_err(|error| Error::new(ExitCode::FAILED, "cannot listen to signals").because(error))
-    };
-    let mut interrupts = listen(SignalKind::interrupt())?;
-    let mut terminations = listen(SignalKind::terminate())?;
-    let (tell, stop) = watch::channel(Stop::No);
-    tokio::spawn(async move {
-        loop {
-            let asked = tokio::select! {
-                Some(()) = interrupts.recv() => match *tell.borrow() {
-                    Stop::No => Stop::Soon(2),
-                    Stop::Soon(signal) | Stop::Now(signal) => Stop::Now(signal),
-                },
-                Some(()) = terminations.recv() => Stop::Now(15),
-                else => return,
-            };
-            if let Stop::Soon(_) = asked {
-                style.warn("stopping at the next safe point; once more stops at once");
-            }
-            tell.send_replace(asked);
-        }
-    });
-    Ok(stop)
 }
 
 fn read_config(path: &Path) -> Result<Config, Error> {

@@ -4,6 +4,7 @@
 //! not worth ending a restore for, so errors of printing are let go here, and only here.
 
 pub mod json;
+mod listing;
 pub mod live;
 mod tables;
 pub mod text;
@@ -15,12 +16,13 @@ use jiff::Timestamp;
 use journal::event::{Envelope, Hash};
 use journal::query::{Shown, Summary};
 use journal::run::Run;
-use journal::step::Listener;
+use journal::step::{Listener, Progress};
 use journal::store::StoreError;
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::fmt;
 use tracing_subscriber::layer::{Layer as _, SubscriberExt as _};
 
+pub use self::listing::{Cell, Column, Listing};
 pub use self::tables::{Line, remaining};
 use crate::cli::{Color, Global};
 use crate::error::Error;
@@ -110,6 +112,15 @@ pub(crate) fn err(line: &str) {
 /// Who hears of a run under way.
 pub fn listener(style: Style) -> Arc<dyn Listener> {
     if style.json { Arc::new(json::Lines::new(style)) } else { Arc::new(live::Live::new(style)) }
+}
+
+/// Hears nothing.
+pub struct Silent;
+
+impl Listener for Silent {
+    fn recorded(&self, _: &Run, _: &Envelope, _: Hash) {}
+    fn progressed(&self, _: &Progress) {}
+    fn warned(&self, _: &str) {}
 }
 
 /// A command ended without a run that tells.

@@ -19,7 +19,7 @@ pub struct Line {
     pub shown: Shown,
 }
 
-fn table(header: &[&str]) -> Table {
+pub(super) fn table(header: &[&str]) -> Table {
     let mut table = Table::new();
     table
         .load_style(presets::NOTHING)
@@ -29,7 +29,7 @@ fn table(header: &[&str]) -> Table {
 }
 
 /// Without the blanks that fill up the last column.
-fn print(table: &Table) {
+pub(super) fn print(table: &Table) {
     for line in table.lines() {
         out(line.trim_end());
     }
