@@ -5,7 +5,7 @@ CARGO ?= cargo
 # The warnings of compiler, lints and documentation are errors.
 STRICT = -D warnings
 
-.PHONY: help setup fetch build demo test test-all bench check format lint deny doc
+.PHONY: help setup fetch build demo test test-all bench man check format lint deny doc
 # Cargo uses all cores itself.
 .NOTPARALLEL:
 
@@ -13,7 +13,8 @@ help:
 	@echo 'make demo      a restore, a crash and the way back, on private servers (half a minute)'
 	@echo 'make test      all tests'
 	@echo 'make test-all  all tests, and the long matrices in full'
-	@echo 'make bench     what the journal costs, and how much memory a restore needs'
+	@echo 'make bench     what the journal costs, how much memory a restore needs, how fast the program starts'
+	@echo 'make man       the man pages, from docs/manual/ and the definitions in the code'
 	@echo 'make check     formatting, lints, licences, documentation'
 	@echo 'make setup     what the others need from the system'
 
@@ -38,6 +39,9 @@ test-all: build
 
 bench: fetch
 	$(CARGO) bench --locked --benches
+
+man: build
+	PG_STAGING_WRITE_MANUAL=1 $(CARGO) test --locked --test all -- manual::the_man_pages
 
 check: format lint deny doc
 

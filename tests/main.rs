@@ -23,6 +23,7 @@ mod failures;
 mod far;
 mod filtering;
 mod killed;
+mod manual;
 mod mending;
 mod readme;
 mod restore;
