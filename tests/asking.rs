@@ -1,13 +1,13 @@
 //! `history` and `inspect` tell the truth at any time, in a shape that scripts can rely on.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, fs};
 
 use serde_json::{Value, json};
 
 use crate::{
     gate::Gate,
     stage::{Site, SiteOptions, Stage},
-    traces::{Traces, inspected, is_refused, json as ask, last_run, plain, says, step, succeeds},
+    traces::{Traces, inspected, is_refused, json as ask, last_run, names_in, plain, says, step, succeeds},
 };
 
 const DAY: &str = "20261121";
@@ -294,4 +294,20 @@ fn a_run_is_named_by_any_part_of_its_id_that_no_other_has() {
         "there is no run 'no such run'\n\
          hint: history lists the runs there are",
     );
+}
+
+#[test]
+fn a_journal_that_the_configuration_names_badly_is_not_passed_over_for_another_place() {
+    let site = site();
+    let ini = fs::read_to_string(site.ini_path()).unwrap();
+    let journal = site.journal().display().to_string();
+    fs::write(site.ini_path(), ini.replace(&journal, "/srv/journal-%Y")).unwrap();
+    for arguments in
+        [vec!["history"], vec!["history", &site.section()], vec!["createdb", &site.section(), DAY]]
+    {
+        let outcome = site.run(&arguments).unwrap();
+        assert_eq!(outcome.code, 2, "{outcome}");
+        assert!(outcome.stderr.contains("option journal ([DEFAULT], line 2): `%Y`"), "{outcome}");
+    }
+    assert_eq!(names_in(&site.folder().join("home")), Vec::<String>::new());
 }

@@ -28,7 +28,7 @@ use tokio::sync::watch;
 
 use self::signals::Signals;
 use crate::cli::{Cli, Command, Global};
-use crate::config::{self, Config, Target};
+use crate::config::{self, Config, ConfigError, Target};
 use crate::database::{DateWord, DatedName};
 use crate::error::{Error, ExitCode};
 use crate::plan::Plan;
@@ -139,14 +139,18 @@ impl App {
 
     fn configured_journal(&self, section: Option<&str>) -> Result<Option<String>, Error> {
         let Some(config) = &self.config else { return Ok(None) };
-        let of = |section: &str| config.get(section, "journal").ok().filter(|value| !value.is_empty());
-        if let Some(section) = section.filter(|section| self.has_section(section)) {
-            return Ok(of(section));
-        }
-        let places: BTreeSet<Option<String>> = match config.sections().map(of).collect::<BTreeSet<_>>() {
-            none if none.is_empty() => [of(config::DEFAULT_SECTION)].into(),
-            places => places,
+        let of = |section: &str| match config.get(section, "journal") {
+            Ok(value) => Ok(Some(value).filter(|value| !value.is_empty())),
+            Err(ConfigError::NoOption { .. }) => Ok(None),
+            Err(error) => Err(Error::from(error)),
         };
+        if let Some(section) = section.filter(|section| self.has_section(section)) {
+            return of(section);
+        }
+        let mut places = config.sections().map(of).collect::<Result<BTreeSet<_>, _>>()?;
+        if places.is_empty() {
+            places.insert(of(config::DEFAULT_SECTION)?);
+        }
         let mut places = places.into_iter();
         match (places.next().flatten(), places.next()) {
             (place, None) => Ok(place),
