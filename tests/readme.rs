@@ -1,10 +1,15 @@
 //! The README tells the truth: its configuration loads, its commands are those there are, its links lead somewhere.
 
 use std::path::Path;
+use std::time::Duration;
 
 use clap::{CommandFactory as _, Parser as _};
 use pg_staging::cli::Cli;
 use pg_staging::config::{Config, DefaultValue, OPTIONS};
+use regex::Regex;
+
+use crate::stage::{Asked, Conduct, Outcome, Plan, Serving, Site, SiteOptions, Stage};
+use crate::traces::plain;
 
 const README: &str = include_str!("../README.md");
 
@@ -109,4 +114,74 @@ fn the_make_targets_in_the_readme_are_there() {
         assert!(README.contains(&format!("\nmake {target}\n")));
         assert!(makefile.contains(&format!("\n{target}:")), "{target}");
     }
+}
+
+/// The session of the README, typed again; what it shows differs in times, ids and paths only.
+#[test]
+fn the_session_in_the_readme_is_what_the_program_prints() {
+    let options = SiteOptions {
+        dates: vec!["2026-11-20".into(), "2026-11-21".into()],
+        serving: Serving::Rude,
+        ..SiteOptions::default()
+    };
+    let site = Site::new(Stage::shared().unwrap(), &options).unwrap();
+    let section = site.section();
+    site.add_sql("post", "10-masking.sql", "SELECT 1").unwrap();
+    let mut printed = String::new();
+    let mut typed = |arguments: &[&str]| printed.push_str(&typed(&site, arguments));
+
+    typed(&["restore", &section, "20261120"]);
+    killed_half_way(&site);
+    typed(&["history"]);
+    let history = site.run(&["history"]).unwrap().stdout;
+    let run = history.lines().nth(1).and_then(|line| line.split_whitespace().next()).unwrap().to_owned();
+    typed(&["inspect", &run]);
+    typed(&["continue", &section]);
+    typed(&["rollback", &run, "--yes"]);
+
+    let session = blocks("").into_iter().skip_while(|block| !block.starts_with("$ pg_staging restore"));
+    let told: Vec<String> = session.map(|block| alike(&site, &block)).collect();
+    let (first, then) = told.split_first().unwrap();
+    let (second, last) = then.split_first().unwrap();
+    // What the killed restore said is the program's as well, but `kill` and the number of bytes are not.
+    let (_, after_the_kill) = second.split_once("$ kill").unwrap();
+    let (_, second) = after_the_kill.split_once('\n').unwrap();
+    assert_eq!(alike(&site, &printed), [&[first.clone(), second.to_owned()], last].concat().concat());
+}
+
+/// What was typed, and what the program said.
+fn typed(site: &Site<'_>, arguments: &[&str]) -> String {
+    let Outcome { code, stdout, stderr } = site.run(arguments).unwrap();
+    assert_eq!(code, 0, "{stderr}");
+    format!("$ pg_staging {}\n{stderr}{stdout}", arguments.join(" "))
+}
+
+/// A restore of the second day, killed when half of the dump is here.
+fn killed_half_way(site: &Site<'_>) {
+    let (rude, dump) =
+        (site.rude().unwrap(), format!("/{}/{}", site.dbname(), site.backup_name("2026-11-21")));
+    let half = std::fs::metadata(site.dump()).unwrap().len() / 2;
+    rude.plan(&dump, Plan::new(Conduct::StallAfter(half)).on(Asked::Get).times(1));
+    let mut program = site.spawn(&["restore", &site.section(), "20261121"]).unwrap();
+    rude.wait_until_stalled(&dump, Duration::from_secs(60)).unwrap();
+    program.wait_until_it_says("bouncer_add").unwrap();
+    program.kill().unwrap();
+    rude.behave(&dump);
+}
+
+/// A text without what differs from one session to the next.
+fn alike(site: &Site<'_>, text: &str) -> String {
+    let rules = [
+        (r"<site>/sql", "/etc/pg_staging/sql"),
+        (r"(?m)^ ?[0-9a-f]{8}\b", "<run>"),
+        (r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d", "<when>"),
+        (r"\S+@\S+", "<who>"),
+        (r"(?m)^run +[0-9a-f]{8} ", "run <run> "),
+        // Progress is told at a human pace, so a quick machine tells less of it.
+        (r"(?m)^ +\w+: \d+ of \d+ files\n", ""),
+        (r"[ ]+", " "),
+    ];
+    rules.iter().fold(plain(site, text), |text, (pattern, with)| {
+        Regex::new(pattern).unwrap().replace_all(&text, *with).into_owned()
+    })
 }
