@@ -106,6 +106,30 @@ pub enum Command {
     Switch(command::copies::Switch),
     /// Take a copy away: its entry in pgbouncer, then the database
     Drop(command::copies::Drop),
+    /// List the sections of the configuration, or the copies that one has
+    ///
+    /// Sections are listed without asking a server, those that cannot be used as well; why not is told.
+    Databases(command::databases::Databases),
+    /// Show how large a copy is
+    Dbsize(command::sizes::Dbsize),
+    /// Show how large all copies of some sections are
+    ///
+    /// A section whose server cannot be asked is told, the others are shown, and the exit status is 1.
+    Dbsizes(command::sizes::Dbsizes),
+    /// Show a setting of PostgreSQL, as it is in a copy
+    Show(command::show::Show),
+    /// List pgbouncer's entries of the alias and its copies
+    Pgbouncer(command::pgbouncer::Pgbouncer),
+    /// Open psql on a copy, through pgbouncer
+    ///
+    /// It is the psql beside pg_restore, and works as the role dbuser. Without a terminal it reads its commands from
+    /// standard input. Whatever status it fails with, the exit status is 1. The journal has that it was run, and by whom,
+    /// but neither its arguments nor what was typed.
+    Psql(command::psql::Psql),
+    /// Show an option of the configuration, and where its value comes from
+    ///
+    /// The value goes to standard output, where it comes from to standard error. Passwords in URLs are not shown.
+    Get(command::get::Get),
     /// Go on with a run that was interrupted or stopped
     Continue(command::runs::Continue),
     /// Undo what a run did

@@ -17,8 +17,8 @@ use std::{
 use rustix::process::Signal;
 
 use crate::stage::{
-    Asked, Bouncer, BouncerOptions, Conduct, Destination, FAR, LOCAL, Plan, PoolMode, RudeServer, Scale,
-    Serving, Site, SiteOptions, Stage, StageError, StageOptions, dump, fingerprint, production,
+    Asked, Bouncer, BouncerOptions, Conduct, Destination, FAR, Key, LOCAL, Plan, PoolMode, RudeServer, Scale,
+    Serving, Site, SiteOptions, Stage, StageError, StageOptions, Terminal, dump, fingerprint, production,
     schema_fingerprint, wait_until,
 };
 
@@ -514,4 +514,30 @@ fn descendants(ancestor: u32) -> BTreeMap<u32, Process> {
         }
         found.extend(children.into_iter().filter_map(|pid| Some((pid, others.remove(&pid)?))));
     }
+}
+
+#[test]
+fn a_program_on_a_terminal_is_read_typed_to_and_reached_by_control_keys() {
+    let stage = Stage::shared().unwrap();
+    let mut shell = Command::new("sh");
+    shell.args([
+        "-c",
+        "trap 'echo interrupted' INT; test -t 0 && test -t 1 && test -t 2 && printf 'a \\033[31mterm\\033[0minal\\n'; \
+         while read -r line; do echo \"<$line>\"; done; stty size; exit 3",
+    ]);
+    let mut terminal = Terminal::start(stage, shell).unwrap();
+    terminal.wait_until_it_shows("a terminal").unwrap();
+    assert_eq!(terminal.foreground().unwrap(), terminal.pid());
+    for line in ["first", "second"] {
+        terminal.send_line(line).unwrap();
+        terminal.wait_until_it_shows(&format!("<{line}>")).unwrap();
+    }
+    terminal.press(Key::Interrupt).unwrap();
+    terminal.wait_until_it_shows("interrupted").unwrap();
+    terminal.press(Key::EndOfInput).unwrap();
+    let error = terminal.wait_until_it_shows("never said").unwrap_err();
+    assert!(error.to_string().contains("never said") && error.to_string().contains("<second>"), "{error}");
+    let (code, shown) = terminal.wait().unwrap();
+    assert_eq!(code, 3);
+    assert!(shown.ends_with("50 200\r\n"), "{shown:?}");
 }

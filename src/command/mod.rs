@@ -3,15 +3,22 @@
 //! What they share is the [`App`]: what was typed for all of them, the configuration, the journal, and the engine.
 
 pub mod copies;
+pub mod databases;
+pub mod get;
 pub mod history;
 pub mod mending;
+pub mod pgbouncer;
+pub mod psql;
 pub mod restore;
 pub mod runs;
+pub mod show;
 mod signals;
+pub mod sizes;
 
 use std::cell::OnceCell;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::process::ExitStatus;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -34,6 +41,8 @@ use crate::error::{Error, ExitCode};
 use crate::plan::Plan;
 use crate::report::{self, Style};
 use crate::step::{Kinds, Login, Secrets, Settings, write};
+use crate::world::postgres::{Server, literal};
+use crate::world::process::Program;
 use crate::world::{disk, machine};
 
 /// What the commands share.
@@ -68,6 +77,13 @@ async fn dispatch(app: &App, command: Command) -> Result<ExitCode, Error> {
         Command::Createdb(given) => given.run(app).await,
         Command::Switch(given) => given.run(app).await,
         Command::Drop(given) => given.run(app).await,
+        Command::Databases(given) => given.run(app).await,
+        Command::Dbsize(given) => given.run(app).await,
+        Command::Dbsizes(given) => given.run(app).await,
+        Command::Show(given) => given.run(app).await,
+        Command::Pgbouncer(given) => given.run(app).await,
+        Command::Psql(given) => given.run(app).await,
+        Command::Get(given) => given.run(app),
         Command::Continue(given) => given.run(app).await,
         Command::Rollback(given) => given.run(app).await,
         Command::History(given) => given.run(app).await,
@@ -218,13 +234,38 @@ impl App {
     /// The dates of the copies that PostgreSQL has.
     pub async fn copies(&self, target: &Target) -> Result<Vec<Date>, Error> {
         let settings = self.settings(target, self.today())?;
-        let session = match settings.direct().connect(&target.maintdb, "pg_staging").await {
-            Ok(session) => session,
-            Err(_) => settings.through_pgbouncer().connect(&target.maintdb, "pg_staging").await?,
-        };
+        let (_, session) = settings.reach_postgres().await?;
         let names = session.rows("SELECT datname FROM pg_database").await?;
         let names = names.into_iter().flatten().flatten();
         Ok(names.filter_map(|name| DatedName::date_of(&target.dbname, &name)).collect())
+    }
+
+    /// The server by the way that it can be reached, once it has shown that it has the copy.
+    pub async fn server_with_copy(&self, target: &Target, settings: &Settings) -> Result<Server, Error> {
+        let (server, session) = settings.reach_postgres().await?;
+        let there = format!("SELECT 1 FROM pg_database WHERE datname = {}", literal(&settings.database));
+        match session.value(&there).await? {
+            Some(_) => Ok(server),
+            None => Err(self.no_copy(target, &settings.database)),
+        }
+    }
+
+    /// The error for a copy that PostgreSQL does not have.
+    pub fn no_copy(&self, target: &Target, database: &str) -> Error {
+        let what = format!("there is no database {database} on {}", target.host);
+        Error::new(ExitCode::MISSING, what)
+            .hint(format!("pg_staging databases {} lists those there are", target.section))
+    }
+
+    /// The exit code of a command whose results were shown; what kept them from being complete is told.
+    pub fn incomplete(&self, asked: Result<(), Error>) -> ExitCode {
+        asked.map_or_else(
+            |error| {
+                report::incomplete(&error, self.style);
+                error.code
+            },
+            |()| ExitCode::DONE,
+        )
     }
 
     /// Prints the plan, or runs it.
@@ -275,6 +316,16 @@ impl App {
         command: Typed,
         work: impl Future<Output = Result<T, Error>>,
     ) -> Result<T, Error> {
+        self.recorded(section, command, self.until_stopped(work)).await
+    }
+
+    /// Like [`App::ask`], with work that hears the signals itself.
+    pub async fn recorded<T>(
+        &self,
+        section: Option<&str>,
+        command: Typed,
+        work: impl Future<Output = Result<T, Error>>,
+    ) -> Result<T, Error> {
         let question = match self.question(section, command).await {
             Ok(question) => Some(question),
             Err(error) if error.code == ExitCode::USAGE && error.cause.is_none() => return Err(error),
@@ -283,6 +334,18 @@ impl App {
                 None
             }
         };
+        let answer = work.await;
+        if let Some(question) = question {
+            let how = answer.as_ref().map(|_| ()).map_err(Failure::from);
+            if let Err(error) = question.answered(how).await {
+                self.style.warn(&format!("how this command ended is not in the journal: {error}"));
+            }
+        }
+        answer
+    }
+
+    /// Does something until the program is asked to stop.
+    pub async fn until_stopped<T>(&self, work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
         let mut stop = self.stop()?;
         let asked_to_stop = async {
             match stop.wait_for(|stop| *stop != Stop::No).await.map(|stop| *stop) {
@@ -291,18 +354,29 @@ impl App {
                 Ok(Stop::No) | Err(_) => std::future::pending().await,
             }
         };
-        let answer = tokio::select! {
+        tokio::select! {
             biased;
             answer = work => answer,
             signal = asked_to_stop => Err(Error::new(ExitCode(128 + signal), "stopped on request")),
-        };
-        if let Some(question) = question {
-            let how = answer.as_ref().map(|_| ()).map_err(Failure::from);
-            if let Err(error) = question.answered(how).await {
-                self.style.warn(&format!("how this command ended is not in the journal: {error}"));
-            }
         }
-        answer
+    }
+
+    /// Leaves the terminal to another program until it ends, or until we are asked by somebody else to stop; then the
+    /// signal that asked comes with how it ended.
+    pub async fn hand_over(&self, program: &Program) -> Result<(ExitStatus, Option<u8>), Error> {
+        let mut stop = self.stop()?;
+        let lent = self.signals()?.lend()?;
+        let mut signal = None;
+        let asked_to_stop = async {
+            match stop.wait_for(|stop| matches!(stop, Stop::Now(_))).await.map(|stop| *stop) {
+                Ok(Stop::Now(by)) => signal = Some(by),
+                // Nobody is left who could ask.
+                _ => std::future::pending().await,
+            }
+        };
+        let status = program.hand_over(asked_to_stop).await;
+        lent.end().await;
+        Ok((status?, signal))
     }
 
     async fn question(&self, section: Option<&str>, command: Typed) -> Result<Question, Error> {
@@ -329,11 +403,15 @@ impl App {
 
     /// Changes when the program is asked to stop.
     pub fn stop(&self) -> Result<watch::Receiver<Stop>, Error> {
+        Ok(self.signals()?.stop())
+    }
+
+    fn signals(&self) -> Result<&Signals, Error> {
         if let Some(signals) = self.signals.get() {
-            return Ok(signals.stop());
+            return Ok(signals);
         }
         let signals = Signals::listen(self.style)?;
-        Ok(self.signals.get_or_init(|| signals).stop())
+        Ok(self.signals.get_or_init(|| signals))
     }
 
     /// The engine, with everything it needs from outside.

@@ -24,7 +24,7 @@ pub use options::{DefaultValue, Kind, OPTIONS, OptionSpec, option};
 pub use replication::Replication;
 pub use syntax::DEFAULT_SECTION;
 pub use target::{DefaultDate, OnFailure, Target};
-pub use value::{JournalLocation, SecretUrl};
+pub use value::{JournalLocation, SecretUrl, without_secrets};
 
 use error::{nearest, no_section};
 use syntax::{Document, Entry, Fault, interpolate, malformed_percent, option_name, referenced};
@@ -68,6 +68,23 @@ impl Config {
     pub fn get(&self, section: &str, option: &str) -> Result<String, ConfigError> {
         let option = option_name(option);
         self.lookup(section, &option)?.ok_or_else(|| self.no_option(section, &option))
+    }
+
+    /// The value that [`Config::get`] gives, fit to be shown: without user, password and query where it may be a URL.
+    /// What another option puts into such a place of its URL is not shown either.
+    pub fn shown(&self, section: &str, name: &str) -> Result<String, ConfigError> {
+        let name = option_name(name);
+        let value = self.get(section, &name)?;
+        let is_secret = || {
+            OPTIONS.iter().filter(|spec| spec.kind.may_hold_secrets()).any(|spec| {
+                let url = self.get(section, spec.name).unwrap_or_default();
+                url.contains(&value) && !without_secrets(&url).contains(&value)
+            })
+        };
+        match option(&name) {
+            None if !value.is_empty() && is_secret() => Ok("***".to_owned()),
+            _ => Ok(fit_to_show(&name, &value, &value)),
+        }
     }
 
     /// Where the value that [`Config::get`] gives comes from. Fails where the section does not exist, or the option
@@ -243,7 +260,7 @@ fn misleading_comment(value: &str) -> Option<(&'static str, Option<String>)> {
 /// Part of an option's value, fit to be shown: a bad `%` often stands in the password of a URL.
 fn fit_to_show(name: &str, value: &str, part: &str) -> String {
     let is_url = option(name).is_some_and(|spec| spec.kind.may_hold_secrets());
-    if is_url || value.contains("://") { value::without_secrets(part) } else { part.to_owned() }
+    if is_url || value.contains("://") { without_secrets(part) } else { part.to_owned() }
 }
 
 #[cfg(test)]

@@ -99,7 +99,7 @@ pub(super) fn shown(text: &str) -> String {
 
 /// A text that may be a URL, without user, password and query. It need not be a correct one, so what goes is
 /// everything up to the last `@`, and everything from the first `?` on.
-pub(super) fn without_secrets(text: &str) -> String {
+pub fn without_secrets(text: &str) -> String {
     let (scheme, rest) = match text.split_once("://") {
         Some((scheme, rest)) => (format!("{scheme}://"), rest),
         None => (String::new(), text),

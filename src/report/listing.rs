@@ -1,7 +1,9 @@
 //! What listings have in common: aligned columns for people, `{"schema":1,"<command>":[…]}` for scripts.
 
 use comfy_table::CellAlignment;
+use jiff::Timestamp;
 use jiff::civil::Date;
+use journal::event::RunId;
 use serde_json::{Map, Value, json};
 
 use super::{Style, out, tables};
@@ -39,6 +41,10 @@ pub enum Cell {
     Count(u64),
     /// A day.
     Date(Date),
+    /// A moment.
+    Time(Timestamp),
+    /// A run.
+    Run(RunId),
     /// Yes or no.
     Flag(bool),
     /// Several words.
@@ -70,6 +76,8 @@ impl Cell {
             Cell::Bytes(bytes) => size(*bytes),
             Cell::Count(count) => count.to_string(),
             Cell::Date(date) => date.to_string(),
+            Cell::Time(time) => tables::local(*time),
+            Cell::Run(run) => run.short(),
             Cell::Flag(yes) => if *yes { "yes" } else { "no" }.to_owned(),
             Cell::List(words) => words.join(", "),
         }
@@ -81,6 +89,8 @@ impl Cell {
             Cell::Text(text) => json!(text),
             Cell::Bytes(number) | Cell::Count(number) => json!(number),
             Cell::Date(date) => json!(date.to_string()),
+            Cell::Time(time) => json!(super::json::time(*time)),
+            Cell::Run(run) => json!(run.to_string()),
             Cell::Flag(yes) => json!(yes),
             Cell::List(words) => json!(words),
         }
@@ -130,7 +140,7 @@ impl Listing {
 }
 
 /// A size as PostgreSQL's pg_size_pretty gives it: `512 bytes`, `83 MB`.
-pub(super) fn size(bytes: u64) -> String {
+pub fn size(bytes: u64) -> String {
     const UNITS: [&str; 6] = ["bytes", "kB", "MB", "GB", "TB", "PB"];
     /// Up to here a number stays in its unit.
     const MOST: u64 = 10 * 1024;

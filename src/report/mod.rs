@@ -22,7 +22,7 @@ use tracing_subscriber::filter::Targets;
 use tracing_subscriber::fmt;
 use tracing_subscriber::layer::{Layer as _, SubscriberExt as _};
 
-pub use self::listing::{Cell, Column, Listing};
+pub use self::listing::{Cell, Column, Listing, size};
 pub use self::tables::{Line, remaining};
 use crate::cli::{Color, Global};
 use crate::error::Error;
@@ -129,6 +129,18 @@ pub fn error(error: &Error, style: Style) {
         out(&serde_json::json!({ "schema": 1, "error": json::error(error) }).to_string());
     }
     text::error(error, style.color);
+}
+
+/// An error of a command whose results were shown all the same, as far as it has any.
+pub fn incomplete(error: &Error, style: Style) {
+    text::error(error, style.color);
+}
+
+/// A line beside the result.
+pub fn aside(line: &str, style: Style) {
+    if !style.quiet {
+        err(line);
+    }
 }
 
 /// A plan, for `-n`.

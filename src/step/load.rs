@@ -62,12 +62,11 @@ impl Load {
     fn program(&self, plan: &Plan, server: &Server) -> Program {
         let program = Program::new(&self.settings.pg_restore)
             .args(["--no-password", "--verbose"])
-            .arg(format!("--host={}", server.host))
-            .arg(format!("--port={}", server.port))
-            .arg(format!("--username={}", server.user))
-            .arg(format!("--dbname={}", self.settings.database))
+            .arg(format!(
+                "--dbname={}",
+                server.conninfo(&self.settings.database, Some(&plan.application_name))
+            ))
             .arg(format!("--use-list={}", plan.list.display()))
-            .env("PGAPPNAME", &plan.application_name)
             .env("LC_ALL", "C");
         let program = if plan.single_transaction {
             program.arg("--single-transaction")

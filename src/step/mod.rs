@@ -40,7 +40,7 @@ use serde::{Deserialize, Serialize};
 use crate::world::Trouble;
 use crate::world::bouncer::Console;
 use crate::world::far::Far;
-use crate::world::postgres::Server;
+use crate::world::postgres::{Server, Session};
 use crate::world::process::Identity;
 use crate::world::web::{Web, WebError, WebOptions};
 
@@ -100,6 +100,24 @@ impl Settings {
     /// PostgreSQL itself.
     pub fn direct(&self) -> Server {
         Server { host: self.host.clone(), port: self.postgres_port, user: self.dbuser.clone() }
+    }
+
+    /// A session in the maintenance database, and by which way: PostgreSQL's own port where it can be reached,
+    /// pgbouncer's otherwise.
+    pub async fn reach_postgres(&self) -> Result<(Server, Session), Failure> {
+        let mut refused = Vec::new();
+        for server in [self.direct(), self.through_pgbouncer()] {
+            match server.connect(&self.maintdb, "pg_staging").await {
+                Ok(session) => return Ok((server, session)),
+                Err(trouble) => refused.push(trouble),
+            }
+        }
+        let transient = refused.iter().any(|trouble| trouble.transient);
+        let causes: Vec<String> = refused.iter().map(ToString::to_string).collect();
+        Err(Failure::new(format!("cannot reach PostgreSQL on {}", self.host))
+            .because(causes.join("; "))
+            .hint("start it, or correct host, postgres_port, pgbouncer_port, dbuser and maintdb")
+            .transient(transient))
     }
 
     /// The host where pgbouncer.ini is.

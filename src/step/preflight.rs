@@ -168,7 +168,8 @@ impl Preflight {
         let (postgres, server_version, copy) = match self.wanted.database {
             Database::Unused => (direct, None, None),
             _ => {
-                let (way, session) = self.reach_postgres().await?;
+                let (server, session) = self.settings.reach_postgres().await?;
+                let way = Way { host: server.host, port: server.port };
                 let version = self.look_at_postgres(&session).await?;
                 (way, Some(version), oid_of(&session, &self.settings.database).await?)
             }
@@ -200,23 +201,6 @@ impl Preflight {
                 .hint("install PostgreSQL's client programs, or correct pg_restore"));
         }
         Ok(())
-    }
-
-    /// PostgreSQL's own port where it can be reached, pgbouncer's otherwise.
-    async fn reach_postgres(&self) -> Result<(Way, Session), Failure> {
-        let mut refused = Vec::new();
-        for server in [self.settings.direct(), self.settings.through_pgbouncer()] {
-            match server.connect(&self.settings.maintdb, "pg_staging").await {
-                Ok(session) => return Ok((Way { host: server.host, port: server.port }, session)),
-                Err(trouble) => refused.push(trouble),
-            }
-        }
-        let transient = refused.iter().any(|trouble| trouble.transient);
-        let causes: Vec<String> = refused.iter().map(ToString::to_string).collect();
-        Err(Failure::new(format!("cannot reach PostgreSQL on {}", self.settings.host))
-            .because(causes.join("; "))
-            .hint("start it, or correct host, postgres_port, pgbouncer_port, dbuser and maintdb")
-            .transient(transient))
     }
 
     async fn look_at_postgres(&self, session: &Session) -> Result<u32, Failure> {

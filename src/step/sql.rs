@@ -145,11 +145,7 @@ impl Sql {
 fn psql(settings: &Settings, server: &Server, at: &Context<'_>) -> Program {
     Program::new(settings.psql())
         .args(["--no-psqlrc", "--quiet", "--no-password", "--set=ON_ERROR_STOP=1"])
-        .arg(format!("--host={}", server.host))
-        .arg(format!("--port={}", server.port))
-        .arg(format!("--username={}", server.user))
-        .arg(format!("--dbname={}", settings.database))
-        .env("PGAPPNAME", application_name(at))
+        .arg(format!("--dbname={}", server.conninfo(&settings.database, Some(&application_name(at)))))
         .env("LC_ALL", "C.UTF-8")
 }
 

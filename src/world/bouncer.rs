@@ -31,6 +31,12 @@ pub struct Shown {
     pub database: String,
     /// `pool_mode` where the entry sets one of its own.
     pub pool_mode: Option<String>,
+    /// Server connections that there may be at most; none where that is not limited.
+    pub max_connections: Option<u64>,
+    /// Server connections that there are.
+    pub connections: Option<u64>,
+    /// Server connections that a pool of it may have.
+    pub pool_size: Option<u64>,
     /// Whether it is paused.
     pub paused: bool,
     /// Whether it is disabled.
@@ -97,6 +103,7 @@ fn shown(columns: &[String], rows: &Rows) -> Vec<Shown> {
         place(name).and_then(|index| row.get(index).cloned().flatten())
     };
     let yes = |row: &[Option<String>], name: &str| text(row, name).is_some_and(|value| value == "1");
+    let number = |row: &[Option<String>], name: &str| -> Option<u64> { text(row, name)?.parse().ok() };
     rows.iter()
         .map(|row| Shown {
             name: text(row, "name").unwrap_or_default(),
@@ -104,6 +111,9 @@ fn shown(columns: &[String], rows: &Rows) -> Vec<Shown> {
             port: text(row, "port").unwrap_or_default(),
             database: text(row, "database").unwrap_or_default(),
             pool_mode: text(row, "pool_mode").filter(|mode| !mode.is_empty()),
+            max_connections: number(row, "max_connections").filter(|most| *most > 0),
+            connections: number(row, "current_connections"),
+            pool_size: number(row, "pool_size"),
             paused: yes(row, "paused"),
             disabled: yes(row, "disabled"),
         })

@@ -66,6 +66,29 @@ impl Server {
         Ok(Session { client, place })
     }
 
+    /// The same server, database and name for a program that uses libpq, as a connection string (PostgreSQL, 34.1.1.1).
+    /// What stands in it, be it empty, wins over the environment and over a service.
+    pub fn conninfo(&self, database: &str, application_name: Option<&str>) -> String {
+        let port = self.port.to_string();
+        let words = [
+            ("host", Some(self.host.as_str())),
+            ("hostaddr", Some("")),
+            ("port", Some(port.as_str())),
+            ("user", Some(self.user.as_str())),
+            ("dbname", Some(database)),
+            ("application_name", application_name),
+        ];
+        let quoted = |value: &str| {
+            let plain = |c: char| !c.is_whitespace() && c != '\'' && c != '\\';
+            if !value.is_empty() && value.chars().all(plain) {
+                return value.to_owned();
+            }
+            format!("'{}'", value.replace('\\', "\\\\").replace('\'', "\\'"))
+        };
+        let words = words.iter().filter_map(|(word, value)| Some(format!("{word}={}", quoted((*value)?))));
+        words.collect::<Vec<_>>().join(" ")
+    }
+
     /// Host and port, for people.
     pub fn place(&self) -> String {
         format!("{}:{}", self.host, self.port)

@@ -4,16 +4,21 @@
 //! ended at once. When we die, the kernel ends it (`PR_SET_PDEATHSIG`, prctl(2), which is bound to the thread that
 //! started it: programs are started from the main thread). Should one survive all the same, it is recognised by pid,
 //! start time and boot id.
+//!
+//! The exception is the program that the terminal is handed over to. It shares our process group, so that the control
+//! keys reach it and a shell stops and continues us together, as system(3) would have it.
 
 use std::ffi::OsString;
 use std::fs;
 use std::future::Future;
 use std::io;
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal};
+use rustix::termios::{OptionalActions, Termios, tcgetattr, tcgetpgrp, tcsetattr};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader};
 
 use super::Trouble;
@@ -162,33 +167,67 @@ impl Program {
     }
 
     /// Starts it, with nothing on its standard input.
-    #[expect(clippy::disallowed_methods, reason = "this is the door to other programs")]
     pub fn start(&self) -> Result<Running, Trouble> {
+        let mut command = self.command();
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
+        end_with_us(&mut command, Signal::KILL);
+        let child = self.spawn(&mut command)?;
+        let pid = child.id().ok_or_else(|| Trouble::new(format!("{} ended at once", self.name())))?;
+        Ok(Running { child, pid, name: self.name(), limit: self.limit, ended: false })
+    }
+
+    /// Hands our standard input, output and error over to it, and with them the terminal if we are on one, until it
+    /// ends. SIGINT and SIGQUIT from the keyboard are for it, and must not end us meanwhile. `stop` ends it earlier.
+    pub async fn hand_over(&self, stop: impl Future<Output = ()>) -> Result<ExitStatus, Trouble> {
+        let modes = tcgetattr(io::stdin()).ok();
+        let mut command = self.command();
+        command.kill_on_drop(true);
+        // Not KILL: what reads lines puts the terminal's modes back first.
+        end_with_us(&mut command, Signal::TERM);
+        let mut child = self.spawn(&mut command)?;
+        let failed =
+            |error: io::Error| Trouble::new(format!("cannot wait for {}", self.name())).because(error);
+        let ended = tokio::select! {
+            status = child.wait() => Some(status.map_err(failed)?),
+            () = stop => None,
+        };
+        let status = match ended {
+            Some(status) => status,
+            None => {
+                let pid = child.id().and_then(|pid| i32::try_from(pid).ok()).and_then(Pid::from_raw);
+                // That it has ended meanwhile is what is wanted.
+                let _gone = pid.map(|pid| rustix::process::kill_process(pid, Signal::TERM));
+                child.wait().await.map_err(failed)?
+            }
+        };
+        if let (Some(modes), Some(_)) = (modes, status.signal()) {
+            put_back(&modes);
+        }
+        tracing::debug!("{} ended: {status}", self.name());
+        Ok(status)
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "this is the door to other programs")]
+    fn command(&self) -> tokio::process::Command {
         let mut command = tokio::process::Command::new(&self.path);
-        command
-            .args(&self.arguments)
-            .envs(self.environment.iter().map(|(name, value)| (name, value)))
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .process_group(0);
+        command.args(&self.arguments).envs(self.environment.iter().map(|(name, value)| (name, value)));
         if let Some(folder) = &self.folder {
             command.current_dir(folder);
         }
-        end_with_us(&mut command);
-        let failed = |error: &io::Error| {
-            let trouble = Trouble::new(format!("cannot run {}", self.path.display())).because(error);
+        command
+    }
+
+    fn spawn(&self, command: &mut tokio::process::Command) -> Result<tokio::process::Child, Trouble> {
+        tracing::debug!("running {}", self.line());
+        command.spawn().map_err(|error| {
+            let trouble = Trouble::new(format!("cannot run {}", self.path.display())).because(&error);
             match error.kind() {
                 io::ErrorKind::NotFound => {
                     trouble.hint(format!("install it, or correct the path of {}", self.name()))
                 }
                 _ => trouble,
             }
-        };
-        tracing::debug!("running {}", self.line());
-        let child = command.spawn().map_err(|error| failed(&error))?;
-        let pid = child.id().ok_or_else(|| Trouble::new(format!("{} ended at once", self.name())))?;
-        Ok(Running { child, pid, name: self.name(), limit: self.limit, ended: false })
+        })
     }
 
     /// Runs it to its end; what it says is kept up to [`KEPT`] bytes each from standard output and error.
@@ -197,11 +236,21 @@ impl Program {
     }
 }
 
-/// The kernel sends SIGKILL to the program when the thread that started it ends, however that comes.
-fn end_with_us(command: &mut tokio::process::Command) {
+/// Gives the terminal the modes it had before a program that was killed changed them; only where we are in its
+/// foreground, since another's terminal is not ours to change.
+fn put_back(modes: &Termios) {
+    let ours = tcgetpgrp(io::stdin()).is_ok_and(|group| group == rustix::process::getpgrp());
+    if ours {
+        // A terminal that is gone has no modes.
+        let _gone = tcsetattr(io::stdin(), OptionalActions::Drain, modes);
+    }
+}
+
+/// The kernel sends that signal to the program when the thread that started it ends, however that comes.
+fn end_with_us(command: &mut tokio::process::Command, signal: Signal) {
     let parent = rustix::process::getpid();
     let in_child = move || {
-        rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
+        rustix::process::set_parent_process_death_signal(Some(signal))?;
         // We may have died before the call above: then our parent is not our starter any more.
         if rustix::process::getppid() != Some(parent) {
             return Err(io::ErrorKind::BrokenPipe.into());

@@ -21,6 +21,7 @@ mod scratch;
 mod server;
 mod site;
 mod sshd;
+mod terminal;
 mod web;
 
 use std::{
@@ -40,6 +41,7 @@ pub use scratch::{Account, Scratch};
 pub use server::{Server, wait_until};
 pub use site::{Outcome, Program, Serving, Site, SiteOptions, binary};
 pub use sshd::{CLIENT_SCRIPT, Sshd};
+pub use terminal::{Key, Terminal};
 pub use web::Nginx;
 
 use cluster::start_cluster;
