@@ -4,6 +4,7 @@
 //! The three take turns, so that a busy moment of the machine meets all of them alike.
 #![allow(
     clippy::unwrap_used,
+    clippy::indexing_slicing,
     clippy::print_stdout,
     reason = "a benchmark that cannot go on ends, and its result is what it prints"
 )]

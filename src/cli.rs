@@ -130,6 +130,19 @@ pub enum Command {
     ///
     /// The value goes to standard output, where it comes from to standard error. Passwords in URLs are not shown.
     Get(command::get::Get),
+    /// Take away all copies but the newest keep_bases and those in use
+    Purge(command::purge::Purge),
+    /// Source sql_path/<section>/pre/*.sql in a copy
+    Presql(command::upkeep::Presql),
+    /// Source sql_path/<section>/post/*.sql in a copy
+    Postsql(command::upkeep::Postsql),
+    /// VACUUM ANALYZE a copy
+    Vacuumdb(command::upkeep::Vacuumdb),
+    /// Set the configured search_path for a copy
+    #[command(name = "search_path")]
+    SearchPath(command::upkeep::SearchPath),
+    /// Make the roles and tablespaces of production on the target, from dumpall_url
+    Init(command::init::Init),
     /// Go on with a run that was interrupted or stopped
     Continue(command::runs::Continue),
     /// Undo what a run did

@@ -271,11 +271,11 @@ impl DateError {
 }
 
 /// The dates of the copies to drop so that the newest `keep` remain, oldest first: a purge that is cut short has then
-/// dropped the least useful ones. The active copy is never among them, even where that leaves one more than `keep`.
-pub fn to_purge(existing: &[Date], active: Option<Date>, keep: usize) -> Vec<Date> {
+/// dropped the least useful ones. Copies in use are never among them, even where that leaves more than `keep`.
+pub fn to_purge(existing: &[Date], in_use: &[Date], keep: usize) -> Vec<Date> {
     let existing: BTreeSet<Date> = existing.iter().copied().collect();
     let surplus = existing.len().saturating_sub(keep);
-    existing.into_iter().take(surplus).filter(|date| Some(*date) != active).collect()
+    existing.into_iter().take(surplus).filter(|date| !in_use.contains(date)).collect()
 }
 
 /// `YYYYMMDD`.

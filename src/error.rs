@@ -159,6 +159,11 @@ impl From<CodecError> for Error {
             }
             _ => None,
         };
+        if matches!(error, CodecError::TooLarge { kind: "run_started", .. }) {
+            return Error::new(ExitCode::USAGE, "that is more than one run can hold")
+                .because(error)
+                .hint("give it less to do: fewer SQL files, or shorter names and paths");
+        }
         Error { hint, ..Error::new(ExitCode::STUCK, error.to_string()) }
     }
 }

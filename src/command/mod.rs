@@ -6,14 +6,17 @@ pub mod copies;
 pub mod databases;
 pub mod get;
 pub mod history;
+pub mod init;
 pub mod mending;
 pub mod pgbouncer;
 pub mod psql;
+pub mod purge;
 pub mod restore;
 pub mod runs;
 pub mod show;
 mod signals;
 pub mod sizes;
+pub mod upkeep;
 
 use std::cell::OnceCell;
 use std::collections::BTreeSet;
@@ -41,6 +44,7 @@ use crate::error::{Error, ExitCode};
 use crate::plan::Plan;
 use crate::report::{self, Style};
 use crate::step::{Kinds, Login, Secrets, Settings, write};
+use crate::world::postgres::Session;
 use crate::world::postgres::{Server, literal};
 use crate::world::process::Program;
 use crate::world::{disk, machine};
@@ -84,6 +88,12 @@ async fn dispatch(app: &App, command: Command) -> Result<ExitCode, Error> {
         Command::Pgbouncer(given) => given.run(app).await,
         Command::Psql(given) => given.run(app).await,
         Command::Get(given) => given.run(app),
+        Command::Purge(given) => given.run(app).await,
+        Command::Presql(given) => given.run(app).await,
+        Command::Postsql(given) => given.run(app).await,
+        Command::Vacuumdb(given) => given.run(app).await,
+        Command::SearchPath(given) => given.run(app).await,
+        Command::Init(given) => given.run(app).await,
         Command::Continue(given) => given.run(app).await,
         Command::Rollback(given) => given.run(app).await,
         Command::History(given) => given.run(app).await,
@@ -138,6 +148,11 @@ impl App {
     /// The journal: where the command line says, else the section, else the usual place. Where no section is asked
     /// for, it is the one that all sections share.
     pub fn store(&self, section: Option<&str>) -> Result<Arc<dyn Store>, Error> {
+        Ok(Arc::new(FileStore::open(self.journal(section)?)?))
+    }
+
+    /// The folder of the journal, which may not be there yet.
+    pub fn journal(&self, section: Option<&str>) -> Result<PathBuf, Error> {
         let configured = match &self.global.journal {
             Some(place) => Some(place.clone()),
             None => self.configured_journal(section)?,
@@ -150,7 +165,7 @@ impl App {
             }
             Some(place) => expand_home(&place)?,
         };
-        Ok(Arc::new(FileStore::open(absolute(&place)?)?))
+        absolute(&place)
     }
 
     fn configured_journal(&self, section: Option<&str>) -> Result<Option<String>, Error> {
@@ -184,10 +199,15 @@ impl App {
 
     /// What the steps of a run on `date` need to know of the target.
     pub fn settings(&self, target: &Target, date: Date) -> Result<Settings, Error> {
-        Ok(Settings {
+        Ok(Settings { database: DatedName::new(&target.dbname, date)?.to_string(), ..self.place(target) })
+    }
+
+    /// What the steps of a run that works on no single copy need to know of the target.
+    pub fn place(&self, target: &Target) -> Settings {
+        Settings {
             section: target.section.clone(),
             dbname: target.dbname.clone(),
-            database: DatedName::new(&target.dbname, date)?.to_string(),
+            database: String::new(),
             host: target.host.clone(),
             dbowner: target.dbowner.clone(),
             dbuser: target.dbuser.clone(),
@@ -201,7 +221,7 @@ impl App {
             ssh_options: target.ssh_options.clone(),
             pg_restore: target.pg_restore.clone(),
             tmpdir: target.tmpdir.clone(),
-        })
+        }
     }
 
     /// The date that a word means among the copies that are there.
@@ -212,8 +232,7 @@ impl App {
             copies = self.copies(target).await?;
         }
         if word == DateWord::Active {
-            let settings = self.settings(target, self.today())?;
-            let alias = settings.console().database(&target.dbname).await?;
+            let alias = self.place(target).console().database(&target.dbname).await?;
             active = alias.and_then(|alias| DatedName::date_of(&target.dbname, &alias.database));
         }
         Ok(word.resolve(self.today(), &copies, active)?)
@@ -231,10 +250,15 @@ impl App {
         self.settings(target, date)
     }
 
+    /// A session in the maintenance database, by the way that works.
+    pub async fn maintenance(&self, target: &Target) -> Result<Session, Error> {
+        let (_, session) = self.place(target).reach_postgres().await?;
+        Ok(session)
+    }
+
     /// The dates of the copies that PostgreSQL has.
     pub async fn copies(&self, target: &Target) -> Result<Vec<Date>, Error> {
-        let settings = self.settings(target, self.today())?;
-        let (_, session) = settings.reach_postgres().await?;
+        let session = self.maintenance(target).await?;
         let names = session.rows("SELECT datname FROM pg_database").await?;
         let names = names.into_iter().flatten().flatten();
         Ok(names.filter_map(|name| DatedName::date_of(&target.dbname, &name)).collect())
@@ -286,25 +310,24 @@ impl App {
         command: Typed,
         plan: Plan,
     ) -> Result<ExitCode, Error> {
+        self.carry_out_made(store, target, command, async || Ok(plan.clone())).await
+    }
+
+    /// Runs a plan that is made anew each time that a busy target is asked for: what it was made from may have changed
+    /// while another run was waited for.
+    pub async fn carry_out_made(
+        &self,
+        store: Arc<dyn Store>,
+        target: &Target,
+        command: Typed,
+        make: impl AsyncFn() -> Result<Plan, Error>,
+    ) -> Result<ExitCode, Error> {
         let engine = self.engine(store, secrets(target))?;
-        let started = RunStarted {
-            version: engine.version.clone(),
-            command: command.name,
-            arguments: command.arguments,
-            section: Some(target.section.clone()),
-            database: Some(plan.settings.database.clone()),
-            target: Some(plan.target()),
-            read_only: false,
-            on_failure: match target.on_failure {
-                config::OnFailure::Rollback => OnFailure::Rollback,
-                config::OnFailure::Keep => OnFailure::Keep,
-            },
-            retry_limit_ms: u64::try_from(target.retry_limit.as_millis()).unwrap_or(u64::MAX),
-            settings: write(&plan.settings),
-            plan: plan.steps,
-            process: engine.process.clone(),
+        let start = async || {
+            let plan = make().await.map_err(|error| EngineError::Step(Failure::from(&error)))?;
+            engine.start(started(&engine, target, command.clone(), plan)).await
         };
-        self.run_engine(&engine, async || engine.start(started.clone()).await).await
+        self.run_engine(&engine, start).await
     }
 
     /// Does what changes nothing, as a run that `history --all` shows. ^C ends it at once.
@@ -490,6 +513,27 @@ impl Typed {
     }
 }
 
+/// The first fact of a run that carries out a plan.
+fn started(engine: &Engine, target: &Target, command: Typed, plan: Plan) -> RunStarted {
+    RunStarted {
+        version: engine.version.clone(),
+        command: command.name,
+        arguments: command.arguments,
+        section: Some(target.section.clone()),
+        database: plan.database().map(str::to_owned),
+        target: Some(plan.target()),
+        read_only: false,
+        on_failure: match target.on_failure {
+            config::OnFailure::Rollback => OnFailure::Rollback,
+            config::OnFailure::Keep => OnFailure::Keep,
+        },
+        retry_limit_ms: u64::try_from(target.retry_limit.as_millis()).unwrap_or(u64::MAX),
+        settings: write(&plan.settings),
+        plan: plan.steps,
+        process: engine.process.clone(),
+    }
+}
+
 /// What the steps need and the journal must not hold.
 pub fn secrets(target: &Target) -> Secrets {
     let url = target.backups_url();
@@ -498,7 +542,7 @@ pub fn secrets(target: &Target) -> Secrets {
         user: url.username().to_owned(),
         password: url.password().map(str::to_owned),
     };
-    Secrets { backup: Some(login).filter(|login| !login.user.is_empty()) }
+    Secrets { backup: Some(login).filter(|login| !login.user.is_empty()), globals: target.dumpall_url() }
 }
 
 fn read_config(path: &Path) -> Result<Config, Error> {

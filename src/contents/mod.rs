@@ -5,11 +5,13 @@
 //!
 //! - `archive` bounds and reads the bytes, `error` says what else they may have been;
 //! - `sql` splits definitions into tokens, `needs` knows what each entry needs in order to be restored;
+//! - `globals` is the other kind of dump, of what all databases of a server share: `pg_dumpall -g`;
 //! - `rules` are what is wanted, `filter` decides, `selection` answers questions about the outcome, `list` prints it.
 
 mod archive;
 mod error;
 mod filter;
+mod globals;
 mod list;
 mod needs;
 mod rules;
@@ -24,6 +26,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::error::{ContentsError, Found};
 pub use self::filter::filter;
+pub use self::globals::{Global, Globals, GlobalsError, Part};
 pub use self::rules::Rules;
 pub use self::selection::{Dropped, Reason, Selection, Warning};
 pub use libpgdump::format::ArchiveMetadata;

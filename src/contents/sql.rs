@@ -62,6 +62,48 @@ pub(super) fn tokens(sql: &str) -> Vec<Token> {
     tokens
 }
 
+/// A statement of a script, or one of psql's own commands in it.
+#[derive(Debug)]
+pub(super) struct Statement<'a> {
+    /// Where it begins, in bytes.
+    pub(super) start: usize,
+    /// Its text, without the semicolon.
+    pub(super) text: &'a str,
+    /// Its tokens; a command of psql's has none.
+    pub(super) tokens: Vec<Token>,
+    /// Whether its end is there.
+    pub(super) ended: bool,
+}
+
+/// Splits a script into statements at the semicolons, and into psql's commands, which are a line each.
+pub(super) fn statements(script: &str) -> Vec<Statement<'_>> {
+    let mut lexer = Lexer { rest: script };
+    let mut found = Vec::new();
+    loop {
+        lexer.skip_blanks();
+        let start = script.len() - lexer.rest.len();
+        if lexer.rest.is_empty() {
+            return found;
+        }
+        if lexer.rest.starts_with('\\') {
+            let text = lexer.rest.split('\n').next().unwrap_or_default();
+            found.push(Statement { start, text: text.trim_end(), tokens: Vec::new(), ended: true });
+            lexer.skip(text.len());
+            continue;
+        }
+        let mut tokens = Vec::new();
+        let (end, ended) = loop {
+            let end = script.len() - lexer.rest.len();
+            match lexer.next_token() {
+                None => break (end, false),
+                Some(token) if token.is_symbol(";") => break (script.len() - lexer.rest.len() - 1, true),
+                Some(token) => tokens.push(token),
+            }
+        };
+        found.push(Statement { start, text: script.get(start..end).unwrap_or_default(), tokens, ended });
+    }
+}
+
 /// All qualified names among the tokens, including those in literals that are cast to a `reg…` type.
 pub(super) fn references(tokens: &[Token]) -> Vec<Reference> {
     let mut found = Vec::new();
@@ -335,6 +377,25 @@ mod tests {
         for (sql, expected) in cases {
             assert_eq!(names(sql), *expected, "{sql}");
         }
+    }
+
+    #[test]
+    fn a_script_is_split_where_psql_splits_it() {
+        let script =
+            "-- a; b\nSET x = 'a;b';\n\\connect shop;\nCREATE ROLE \"q;r\" /* ; */ ;;\nSELECT $$;$$; open 'a";
+        let found: Vec<(usize, &str, bool)> =
+            statements(script).into_iter().map(|found| (found.start, found.text, found.ended)).collect();
+        assert_eq!(
+            found,
+            [
+                (8, "SET x = 'a;b'", true),
+                (23, "\\connect shop;", true),
+                (38, "CREATE ROLE \"q;r\" /* ; */ ", true),
+                (66, "", true),
+                (68, "SELECT $$;$$", true),
+                (82, "open 'a", false),
+            ]
+        );
     }
 
     #[test]

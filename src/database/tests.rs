@@ -106,13 +106,13 @@ fn words_choose_among_what_there_is() {
 }
 
 #[test]
-fn a_purge_keeps_the_newest_and_the_active_one() {
+fn a_purge_keeps_the_newest_and_those_in_use() {
     let day = |d| date(2026, 11, d);
     let existing = [day(3), day(1), day(4), day(2), day(4)];
-    assert_eq!(to_purge(&existing, None, 2), [day(1), day(2)]);
-    assert_eq!(to_purge(&existing, Some(day(1)), 2), [day(2)]);
-    assert_eq!(to_purge(&existing, Some(day(4)), 0), [day(1), day(2), day(3)]);
-    assert_eq!(to_purge(&existing, None, 4), []);
+    assert_eq!(to_purge(&existing, &[], 2), [day(1), day(2)]);
+    assert_eq!(to_purge(&existing, &[day(1)], 2), [day(2)]);
+    assert_eq!(to_purge(&existing, &[day(4)], 0), [day(1), day(2), day(3)]);
+    assert_eq!(to_purge(&existing, &[], 4), []);
 }
 
 fn any_date() -> impl Strategy<Value = Date> {
@@ -149,19 +149,18 @@ proptest! {
     #[test]
     fn a_purge_drops_only_what_may_go(
         existing in proptest::collection::vec(any_date(), 0..12),
-        active in proptest::option::of(0usize..12),
+        in_use in proptest::collection::vec(0usize..12, 0..4),
         keep in 0usize..6,
     ) {
-        let active = active.and_then(|i| existing.get(i).copied());
-        let purged = to_purge(&existing, active, keep);
+        let in_use: Vec<Date> = in_use.into_iter().filter_map(|i| existing.get(i).copied()).collect();
+        let purged = to_purge(&existing, &in_use, keep);
         let all: BTreeSet<Date> = existing.iter().copied().collect();
         prop_assert!(purged.is_sorted_by(|a, b| a < b));
-        prop_assert!(purged.iter().all(|day| all.contains(day) && Some(*day) != active));
+        prop_assert!(purged.iter().all(|day| all.contains(day) && !in_use.contains(day)));
         let kept: Vec<Date> = all.iter().copied().filter(|day| !purged.contains(day)).collect();
         prop_assert!(kept.len() >= keep.min(all.len()));
         let newest: Vec<Date> = all.iter().rev().take(keep).copied().collect();
         prop_assert!(newest.iter().all(|day| kept.contains(day)));
-        let extra = kept.len() - newest.len();
-        prop_assert!(extra <= 1 && (extra == 0 || active.is_some_and(|day| !newest.contains(&day))));
+        prop_assert!(kept.iter().all(|day| newest.contains(day) || in_use.contains(day)));
     }
 }

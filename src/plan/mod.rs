@@ -4,13 +4,15 @@
 //! since, and by a machine that has none.
 
 mod restore;
+mod upkeep;
 
 use journal::event::{Detail, Effect, PlannedStep};
 use serde::Serialize;
 
 pub use self::restore::{Wishes, load, restore};
+pub use self::upkeep::{Sql, init, purge, search_path, sql, vacuum};
 use crate::step::preflight::{Database, Wanted};
-use crate::step::{Settings, bouncer, create_database, drop_database, fetch, write};
+use crate::step::{COPY, Settings, bouncer, create_database, drop_database, fetch, write};
 
 /// What a run will do.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,7 +26,12 @@ pub struct Plan {
 impl Plan {
     /// What no two runs may work on at the same time: the alias, at the pgbouncer that has it.
     pub fn target(&self) -> String {
-        format!("{}:{}/{}", self.settings.host, self.settings.pgbouncer_port, self.settings.dbname)
+        self.settings.target()
+    }
+
+    /// The copy that the run works on, where it is one.
+    pub fn database(&self) -> Option<&str> {
+        Some(self.settings.database.as_str()).filter(|database| !database.is_empty())
     }
 
     fn new(settings: Settings) -> Plan {
@@ -88,6 +95,24 @@ impl Plan {
         self.then("fetch", "fetch", &fetch::Given { keep }, Effect::Undoable)
     }
 
+    fn bouncer_remove(self, name: &str, alias: bool) -> Plan {
+        self.then(name, "bouncer_remove", &bouncer::Removed { alias }, Effect::Undoable)
+    }
+
+    fn drop_database(self, even_if_active: bool, oid: Option<u32>) -> Plan {
+        let given = drop_database::Given { even_if_active, oid };
+        self.then("drop_database", "drop_database", &given, Effect::Final)
+    }
+
+    /// The last step works on this copy, and is named after it.
+    fn on(mut self, copy: &str) -> Plan {
+        if let Some(last) = self.steps.last_mut() {
+            last.name = format!("{} {copy}", last.name);
+            last.parameters.insert(COPY.to_owned(), copy.into());
+        }
+        self
+    }
+
     fn cleanup(self) -> Plan {
         self.then("cleanup", "cleanup", &Detail::new(), Effect::None)
     }
@@ -112,17 +137,16 @@ pub fn switch(settings: Settings) -> Plan {
     Plan::new(settings).preflight(&wanted).switch(true).cleanup()
 }
 
-/// A copy is taken away: nobody new is let in, its entry goes, then the database.
-pub fn drop(settings: Settings, even_if_active: bool) -> Plan {
+/// A copy is taken away: nobody new is let in, its entry goes, then the database. With `force` the alias that leads to it
+/// goes first: left there, it would let people see the next copy of that name before it is proven.
+pub fn drop(settings: Settings, force: bool) -> Plan {
     let wanted = Wanted {
-        database: Database::Present,
+        database: Database::PresentOrListed,
         bouncer: true,
-        may_be_active: even_if_active,
+        may_be_active: force,
         ..Wanted::default()
     };
-    Plan::new(settings)
-        .preflight(&wanted)
-        .then("bouncer_remove", "bouncer_remove", &Detail::new(), Effect::Undoable)
-        .then("drop_database", "drop_database", &drop_database::Given { even_if_active }, Effect::Final)
-        .cleanup()
+    let begun = Plan::new(settings).preflight(&wanted);
+    let begun = if force { begun.bouncer_remove("alias_remove", true) } else { begun };
+    begun.bouncer_remove("bouncer_remove", false).drop_database(force, None).cleanup()
 }

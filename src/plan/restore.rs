@@ -67,7 +67,7 @@ fn from_catalog_on(begun: Plan, wishes: Wishes, dump: Option<PathBuf>) -> Plan {
         .then("restore", "load", &load_step::Given { jobs, single_transaction }, Effect::None)
         .redone_with(&["create_database", "pre_sql"])
         .then("search_path", "search_path", &settle::Schemas { schemas: search_path }, Effect::None)
-        .then("vacuum", "vacuum", &settle::Wanted { wanted: vacuum }, Effect::None)
+        .then("vacuum", "vacuum", &settle::Wanted { wanted: vacuum, anyones: false }, Effect::None)
         .then("post_sql", "sql", &files("post"), Effect::None)
         .redone_with(&["create_database", "pre_sql", "restore", "search_path", "vacuum"])
         .then("check", "check", &Detail::new(), Effect::None)

@@ -6,6 +6,7 @@ use jiff::tz::TimeZone;
 use journal::query::{Shown, Summary};
 use journal::run::{Run, Status, StepRecord, StepStatus};
 
+use super::text::way_out;
 use super::{Style, Told, json, out};
 
 /// One run in the list.
@@ -151,11 +152,11 @@ fn next(run: &Run, shown: Shown) -> Option<String> {
     let id = run.id.short();
     match shown {
         Shown::Interrupted | Shown::As(Status::Stopped) => {
-            Some(format!("pg_staging continue {id}, or pg_staging rollback {id}"))
+            Some(format!("pg_staging continue {id}, or {}", way_out(run)))
         }
-        Shown::As(Status::Stuck) => Some(format!(
-            "look at what the error names, then pg_staging continue {id}, or pg_staging rollback {id}"
-        )),
+        Shown::As(Status::Stuck) => {
+            Some(format!("look at what the error names, then pg_staging continue {id}, or {}", way_out(run)))
+        }
         _ => None,
     }
 }

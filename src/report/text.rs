@@ -1,6 +1,6 @@
 //! Words for plans, endings and errors.
 
-use journal::event::{Effect, PlannedStep};
+use journal::event::{Detail, Effect, PlannedStep};
 use journal::run::{Run, Status, StepStatus};
 use serde_json::Value;
 
@@ -42,6 +42,7 @@ pub(super) fn plan(plan: &Plan, command: &str) {
 
 /// What a planned step would do, in words.
 pub(super) fn does(step: &PlannedStep, settings: &Settings) -> String {
+    let settings = &settings.clone().of_step(&step.parameters);
     let Settings { database, dbname, dbowner, pgbouncer_conf, host, tmpdir, .. } = settings;
     let text = |name: &str| step.parameters.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
     let is = |name: &str| step.parameters.get(name).and_then(Value::as_bool).unwrap_or_default();
@@ -59,6 +60,9 @@ pub(super) fn does(step: &PlannedStep, settings: &Settings) -> String {
             if parameters.get("database").and_then(Value::as_str) != Some("unused") {
                 looks.push(format!("PostgreSQL on {host}"));
             }
+            if let Some(globals) = parameters.get("globals").and_then(Value::as_str) {
+                looks.push(globals.to_owned());
+            }
             if needs("bouncer") {
                 looks.push(format!("pgbouncer and {pgbouncer_conf}"));
             }
@@ -69,6 +73,9 @@ pub(super) fn does(step: &PlannedStep, settings: &Settings) -> String {
         }
         "create_database" => format!("create database {database}, owned by {dbowner}"),
         "bouncer_add" => format!("add {database} to {pgbouncer_conf} on {host}, and reload pgbouncer"),
+        "bouncer_remove" if is("alias") => format!(
+            "if {dbname} points at {database}: turn its new clients away, take it out of {pgbouncer_conf}, and reload pgbouncer"
+        ),
         "bouncer_remove" => format!(
             "turn new clients of {database} away, take it out of {pgbouncer_conf}, and reload pgbouncer"
         ),
@@ -81,6 +88,15 @@ pub(super) fn does(step: &PlannedStep, settings: &Settings) -> String {
             Some(folder) => format!("source {folder}/*.sql in order of their names"),
             None => "nothing: sql_path is not configured".to_owned(),
         },
+        "apply_sql" => match step.parameters.get("file").and_then(Value::as_str) {
+            Some(file) => format!("source {}/{file} in {database}; this cannot be undone", text("folder")),
+            None => format!("nothing: there is no *.sql file in {}", text("folder")),
+        },
+        "forget_sql" => format!("take the run's note off {database}"),
+        "choose" => chosen(&step.parameters, "drop"),
+        "globals" => "read the file; it must be one that pg_dumpall -g writes".to_owned(),
+        "roles" => format!("make the roles that it has on {host}, and all about them; this cannot be undone"),
+        "tablespaces" => "make its tablespaces, and all about them; this cannot be undone".to_owned(),
         "load" => {
             let jobs = step.parameters.get("jobs").and_then(Value::as_u64).unwrap_or(1);
             let how = if is("single_transaction") {
@@ -90,7 +106,7 @@ pub(super) fn does(step: &PlannedStep, settings: &Settings) -> String {
             };
             format!("pg_restore the listed entries into {database} {how}")
         }
-        "search_path" => {
+        "search_path" | "alter_search_path" => {
             let schemas = step.parameters.get("schemas").and_then(Value::as_array);
             let schemas: Vec<&str> = schemas.into_iter().flatten().filter_map(Value::as_str).collect();
             if schemas.is_empty() {
@@ -108,6 +124,25 @@ pub(super) fn does(step: &PlannedStep, settings: &Settings) -> String {
         "cleanup" => "remove the files that were needed on the way".to_owned(),
         other => text(other),
     }
+}
+
+/// Which copies go, after this word, and which stay, and why.
+fn chosen(choice: &Detail, goes: &str) -> String {
+    let all = |name: &str| choice.get(name).and_then(Value::as_array).into_iter().flatten();
+    let text =
+        |value: &Value, name: &str| value.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
+    let gone: Vec<String> = all("drop").map(|copy| text(copy, "copy")).collect();
+    let kept: Vec<String> =
+        all("keep").map(|copy| format!("{} ({})", text(copy, "copy"), text(copy, "why"))).collect();
+    let later = match choice.get("later").and_then(Value::as_u64) {
+        None | Some(0) => String::new(),
+        Some(count) => format!(" (and {count} more after these)"),
+    };
+    let drop = match gone.as_slice() {
+        [] => "nothing to drop".to_owned(),
+        gone => format!("{goes} {}{later}", gone.join(", ")),
+    };
+    if kept.is_empty() { drop } else { format!("{drop}; keep {}", kept.join(", ")) }
 }
 
 /// How a run ended: its result on standard output, or its error on standard error.
@@ -137,13 +172,22 @@ pub(super) fn ended(run: &Run, style: Style) {
             failure(run, &format!("{name} is stuck (run {id})"), Some(&next), style);
         }
         Status::Stopped | Status::Running | Status::RollingBack => {
-            let next = format!("pg_staging continue {id}, or pg_staging rollback {id}");
+            let next = format!("pg_staging continue {id}, or {}", way_out(run));
             let what = match run.signal {
                 Some(_) => format!("{name} stopped on request (run {id})"),
                 None => format!("{name} stopped, and what it had done is kept (run {id})"),
             };
             failure(run, &what, Some(&next), style);
         }
+    }
+}
+
+/// What to type for a run that is not to be continued.
+pub(super) fn way_out(run: &Run) -> String {
+    let id = run.id.short();
+    match run.cannot_be_undone() {
+        Some(_) => format!("pg_staging abandon {id} --reason TEXT (what it did cannot be undone)"),
+        None => format!("pg_staging rollback {id}"),
     }
 }
 
@@ -172,10 +216,74 @@ fn result(run: &Run, name: &str) -> String {
             (None, Some(reason)) => format!("{name}: {reason}"),
             _ => name.to_owned(),
         },
-        "drop" => format!("{name}: {database} is gone"),
+        "drop" => format!("{name}: {}", dropped(run, database, dbname)),
+        "purge" => {
+            let choice = run.step("choose").map(|(_, step)| &step.planned.parameters);
+            format!("{name}: {}", choice.map(|choice| chosen(choice, "dropped")).unwrap_or_default())
+        }
+        "presql" | "postsql" => format!("{name}: {}", sourced(run, database)),
+        "vacuumdb" => format!("{name}: {database} is vacuumed and analyzed"),
+        "search_path" => match run.step("search_path").and_then(|(_, step)| step.skipped.clone()) {
+            Some(reason) => format!("{name}: {reason}"),
+            None => format!("{name}: search_path of {database} is {}", told(run, "search_path", "after")),
+        },
+        "init" => initialized(run, name),
         _ if did("switch") => format!("{name}: {dbname} points at {database}"),
         _ => format!("{name}: {database}"),
     }
+}
+
+/// What a step's outcome says under a name.
+fn told(run: &Run, step: &str, name: &str) -> String {
+    let outcome = run.step(step).and_then(|(_, step)| step.outcome.as_ref());
+    outcome.and_then(|outcome| outcome.get(name)?.as_str()).unwrap_or_default().to_owned()
+}
+
+fn dropped(run: &Run, database: &str, dbname: &str) -> String {
+    let step = |name: &str| run.step(name).map(|(_, step)| step);
+    let did = |name: &str| step(name).is_some_and(|step| step.status == StepStatus::Succeeded);
+    let gone = if did("drop_database") {
+        format!("{database} is gone")
+    } else {
+        format!("there was no database {database}, and its entry is gone")
+    };
+    let alias = if did("alias_remove") {
+        format!(", and so is the entry {dbname}, which pointed at it")
+    } else {
+        String::new()
+    };
+    let left =
+        step("drop_database").and_then(|step| step.outcome.as_ref()?.get("still_points_there")?.as_array());
+    let left: Vec<&str> = left.into_iter().flatten().filter_map(Value::as_str).collect();
+    match left.as_slice() {
+        [] => format!("{gone}{alias}"),
+        left => format!("{gone}{alias}; still pointing at it: {}", left.join(", ")),
+    }
+}
+
+fn sourced(run: &Run, database: &str) -> String {
+    let files = run.steps.iter().filter(|step| step.planned.kind == "apply_sql");
+    if let Some(reason) = files.clone().find_map(|step| step.skipped.clone()) {
+        return reason;
+    }
+    match files.count() {
+        1 => format!("1 file sourced in {database}"),
+        count => format!("{count} files sourced in {database}"),
+    }
+}
+
+/// What there was already, a line each, and what was made.
+fn initialized(run: &Run, name: &str) -> String {
+    let outcome = |step: &str| run.step(step).and_then(|(_, step)| step.outcome.as_ref());
+    let made =
+        |step: &str| outcome(step).and_then(|outcome| outcome.get("made")?.as_u64()).unwrap_or_default();
+    let existing = [("roles", "role"), ("tablespaces", "tablespace")].into_iter().flat_map(|(step, kind)| {
+        let names = outcome(step).and_then(|outcome| outcome.get("exist_already")?.as_array());
+        let names = names.into_iter().flatten().filter_map(Value::as_str);
+        names.map(move |name| format!("{kind} {name} exists already\n"))
+    });
+    let existing: String = existing.collect();
+    format!("{existing}{name}: roles made: {}, tablespaces made: {}", made("roles"), made("tablespaces"))
 }
 
 fn failure(run: &Run, what: &str, next: Option<&str>, style: Style) {

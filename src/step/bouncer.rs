@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::create_database::comment_of;
 use super::preflight::Alias;
 use super::{Settings, read, write};
-use crate::bouncer::{BouncerError, Destination, PgbouncerIni};
+use crate::bouncer::{BouncerError, Destination, Entry, PgbouncerIni};
 use crate::world::disk;
 use crate::world::far::is_this_machine;
 
@@ -22,10 +22,20 @@ pub struct Add {
     pub settings: Settings,
 }
 
-/// Takes the copy's entry out.
+/// Takes the copy's entry out, or the alias that leads to the copy.
 pub struct Remove {
     /// Which copy, and where.
     pub settings: Settings,
+    /// Which of the two.
+    pub given: Removed,
+}
+
+/// Parameters of [`Remove`].
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Removed {
+    /// The alias goes if it leads to the copy; otherwise the copy's own entry goes.
+    #[serde(default)]
+    pub alias: bool,
 }
 
 /// Points the alias at the copy.
@@ -70,7 +80,12 @@ struct Change {
 /// All keywords of an entry that is taken out, so that it can be put back as it was. They may hold a password, so they
 /// are kept in the run's own folder, and not in the journal.
 fn other_keywords(settings: &Settings, at: &Context<'_>) -> std::path::PathBuf {
-    settings.workspace(at.run()).join("entry.json")
+    settings.workspace(at.run()).join(format!("{}.json", plain_name(at)))
+}
+
+/// The step's name, of which a run may have several such, in letters and digits.
+fn plain_name(at: &Context<'_>) -> String {
+    at.step().chars().filter(char::is_ascii_alphanumeric).collect()
 }
 
 impl From<&Alias> for Destination {
@@ -89,7 +104,7 @@ pub(super) fn destination(ini: &PgbouncerIni, name: &str) -> Option<Alias> {
 
 /// The keywords of an entry beside those that say where it leads.
 fn names_of_other_keywords(ini: &PgbouncerIni, name: &str) -> Vec<String> {
-    let keywords = ini.entry(name).map(crate::bouncer::Entry::keywords).unwrap_or_default();
+    let keywords = ini.entry(name).map(Entry::keywords).unwrap_or_default();
     let others = keywords.iter().map(crate::bouncer::Keyword::name);
     others.filter(|name| !["dbname", "host", "port"].contains(name)).map(str::to_owned).collect()
 }
@@ -137,8 +152,7 @@ impl Settings {
     /// Has staging-client.sh install `upload`, under a name that is this call's alone.
     async fn call_script(&self, at: &Context<'_>, upload: &[u8]) -> Result<(), Failure> {
         let number = self.last_install(at).await?.map_or(1, |last| last.number + 1);
-        let step: String = at.step().chars().filter(char::is_ascii_alphanumeric).collect();
-        let tag = format!("{}{step}{number}", at.run().0.simple());
+        let tag = format!("{}{}{number}", at.run().0.simple(), plain_name(at));
         let open = Install { number, tag, open: true };
         at.part_done("install", write(&open)).await?;
         let far = self.far(at.run());
@@ -189,25 +203,30 @@ impl Settings {
     }
 
     fn keep_keywords(&self, at: &Context<'_>, ini: &PgbouncerIni, name: &str) -> Result<(), Failure> {
-        let keywords = ini.entry(name).map(crate::bouncer::Entry::keywords).unwrap_or_default();
+        let keywords = ini.entry(name).map(Entry::keywords).unwrap_or_default();
         let kept: Vec<(&str, String)> =
             keywords.iter().map(|kept| (kept.name(), kept.value().into_owned())).collect();
         let text = serde_json::to_vec(&kept).map_err(|error| Failure::new(error.to_string()))?;
         Ok(disk::write_whole(&other_keywords(self, at), &text)?)
     }
 
-    /// The entry, other than the copy's own, that leads to the copy; such a copy is in use.
-    pub(super) async fn who_points_at_the_copy(&self, at: &Context<'_>) -> Result<Option<String>, Failure> {
+    /// The entries, other than the copy's own, that lead to the copy; such a copy is in use.
+    pub(super) async fn who_points_at_the_copy(&self, at: &Context<'_>) -> Result<Vec<String>, Failure> {
         let ini = self.ini(at).await;
         // This is asked on the way back as well, when nobody comes after it to remove the folder.
         disk::remove_folder_if_empty(&self.workspace(at.run()))?;
-        let ini = ini?;
-        let leads_there = |entry: &&crate::bouncer::Entry| {
+        Ok(self.who_points_there(&ini?))
+    }
+
+    /// What [`who_points_at_the_copy`](Self::who_points_at_the_copy) says, by this pgbouncer.ini.
+    pub(super) fn who_points_there(&self, ini: &PgbouncerIni) -> Vec<String> {
+        let leads_there = |entry: &&Entry| {
             entry.alias() != self.database
                 && entry.database() == self.database.as_str()
                 && entry.port().unwrap_or(5432) == self.postgres_port
         };
-        Ok(ini.entries().iter().find(leads_there).map(|entry| entry.alias().to_owned()))
+        let entries = ini.entries().iter().chain(ini.fallback());
+        entries.filter(leads_there).map(|entry| entry.alias().to_owned()).collect()
     }
 
     /// pgbouncer itself must say what the file says.
@@ -370,10 +389,31 @@ impl Step for Add {
     }
 }
 
+impl Remove {
+    fn name(&self) -> &str {
+        if self.given.alias { &self.settings.dbname } else { &self.settings.database }
+    }
+
+    /// Whether the alias leads to the copy, or did before this run took it out.
+    async fn is_to_go(&self, at: &Context<'_>) -> Result<bool, Failure> {
+        if !self.given.alias
+            || at.snapshot().await.step(at.step()).is_some_and(|(_, step)| step.intent.is_some())
+        {
+            return Ok(true);
+        }
+        let alias = destination(&self.settings.ini(at).await?, &self.settings.dbname);
+        Ok(alias.is_some_and(|alias| alias.dbname.as_ref() == Some(&self.settings.database)))
+    }
+}
+
 #[async_trait]
 impl Step for Remove {
     async fn intend(&self, at: &Context<'_>) -> Result<Intent, Failure> {
-        self.settings.intend(at, &self.settings.database, Wanted::Nothing).await
+        if !self.is_to_go(at).await? {
+            let Settings { dbname, database, .. } = &self.settings;
+            return Ok(Intent::Skip(format!("{dbname} does not point at {database}")));
+        }
+        self.settings.intend(at, self.name(), Wanted::Nothing).await
     }
 
     async fn observe(&self, at: &Context<'_>, intent: &Detail) -> Result<Observed, Failure> {
@@ -382,13 +422,13 @@ impl Step for Remove {
 
     /// New clients are turned away before the entry goes, so that nobody is let in half-way.
     async fn act(&self, at: &Context<'_>, intent: &Detail) -> Result<Detail, Failure> {
-        self.settings.console().disable(&self.settings.database).await?;
+        self.settings.console().disable(self.name()).await?;
         self.settings.act(at, intent).await
     }
 
     async fn undo(&self, at: &Context<'_>, intent: &Detail) -> Result<Detail, Failure> {
         let undone = self.settings.undo(at, intent).await?;
-        self.settings.console().enable(&self.settings.database).await?;
+        self.settings.console().enable(self.name()).await?;
         Ok(undone)
     }
 }

@@ -9,7 +9,7 @@ use journal::event::{Detail, Failure, RunId};
 use journal::step::{Context, Intent, Observed, Step};
 use serde::{Deserialize, Serialize};
 
-use super::{Settings, application_name, end_leftovers, read, server, write};
+use super::{Settings, application_name, end_leftovers, outcome, preflight, read, server, write};
 use crate::world::postgres::{Session, identifier, literal};
 
 /// The step.
@@ -59,18 +59,49 @@ impl Mark {
     /// Whether a database's comment says that it is of this run.
     pub(crate) fn is_of(comment: &str, run: RunId) -> bool {
         let mark = Mark::text(run);
-        comment.strip_prefix(&mark).is_some_and(|rest| rest.is_empty() || rest.starts_with(", done: "))
+        let rest = comment.strip_prefix(&mark);
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(", done: ") || rest.starts_with(NOTE))
     }
 
     /// What a database's comment says is done in it.
     pub(crate) fn what_is_done(comment: &str, run: RunId) -> Option<&str> {
-        comment.strip_prefix(&Mark::text(run))?.strip_prefix(", done: ")
+        let done = comment.strip_prefix(&Mark::text(run))?.strip_prefix(", done: ")?;
+        Some(done.split_once(NOTE).map_or(done, |(done, _)| done))
+    }
+
+    /// What another run than the one that made the database has noted behind its comment.
+    pub(crate) fn noted(comment: &str, run: RunId) -> Option<&str> {
+        let (_, rest) = comment.split_once(&note_of(run))?;
+        let end = rest.find(&format!("]{NOTE}")).or(rest.strip_suffix(']').map(str::len))?;
+        rest.get(..end)
+    }
+
+    /// The comment with that note of the run's in place of the one it may have had, all else as it was.
+    pub(crate) fn with_note(comment: &str, run: RunId, note: Option<&str>) -> String {
+        let old = Mark::noted(comment, run).map(|old| format!("{}{old}]", note_of(run)));
+        let bare = old.map_or(comment.to_owned(), |old| comment.replacen(&old, "", 1));
+        match note {
+            Some(note) => format!("{bare}{}{note}]", note_of(run)),
+            None => bare,
+        }
     }
 
     /// The run whose mark a comment is.
     pub(crate) fn run_of(comment: &str) -> Option<RunId> {
         comment.strip_prefix("pg_staging run ")?.get(..36)?.parse().ok()
     }
+}
+
+/// How a note begins that a run leaves on a copy of another's.
+const NOTE: &str = " [pg_staging run ";
+
+fn note_of(run: RunId) -> String {
+    format!("{NOTE}{run} did ")
+}
+
+/// The run that made a database, when its comment is a mark.
+pub fn run_that_made(comment: &str) -> Option<RunId> {
+    Mark::run_of(comment)
 }
 
 /// The comment of a database: `None` when there is no such database, empty when it has none.
@@ -102,6 +133,16 @@ pub(crate) async fn require_ours(session: &Session, name: &str, run: RunId) -> R
         None => Err(Failure::new(format!("database {name}, which this run made, is gone"))
             .hint(format!("roll this run back: pg_staging rollback {}", run.short()))),
     }
+}
+
+/// The copy must be the one that preflight saw: what works on a copy that others made goes by its OID, not by its name.
+pub(crate) async fn require_seen(at: &Context<'_>, session: &Session, name: &str) -> Result<u32, Failure> {
+    let seen = outcome::<preflight::Outcome>(at, "preflight").await?.copy;
+    oid_of(session, name).await?.filter(|oid| Some(*oid) == seen).ok_or_else(|| {
+        Failure::new(format!("database {name} is not the one that this run began with"))
+            .because("another of that name was made meanwhile, or it is gone")
+            .hint("look at it, and start again if it is meant")
+    })
 }
 
 /// DROP DATABASE, sessions in it notwithstanding; fine when there is none. WITH (FORCE) is of PostgreSQL 13.
@@ -217,7 +258,7 @@ impl Step for CreateDatabase {
         let found = comment_of(&session, &plan.name).await?;
         let ours = found.as_ref().is_some_and(|comment| Mark::is_of(comment, at.run()));
         if ours {
-            if let Some(alias) = self.settings.who_points_at_the_copy(at).await? {
+            if let Some(alias) = self.settings.who_points_at_the_copy(at).await?.first() {
                 return Err(Failure::new(format!("{} is in use: {alias} points at it", plan.name)).hint(
                     format!(
                         "point {alias} at another copy (pg_staging switch {} <date>), then try again",
@@ -240,4 +281,33 @@ impl Step for CreateDatabase {
 
 fn made(plan: &Plan) -> Detail {
     write(&serde_json::json!({ "database": plan.name, "owner": plan.owner, "encoding": plan.encoding }))
+}
+
+#[cfg(test)]
+mod tests {
+    use journal::event::RunId;
+    use uuid::Uuid;
+
+    use super::Mark;
+
+    #[test]
+    fn a_note_comes_and_goes_and_leaves_the_comment_as_it_was() {
+        let [maker, one, other] = [1, 2, 3].map(|number| RunId(Uuid::from_u128(number)));
+        for comment in [String::new(), Mark::text(maker), "somebody's [text]".to_owned()] {
+            let noted = Mark::with_note(&comment, one, Some("post_sql a].sql"));
+            assert_eq!(Mark::noted(&noted, one), Some("post_sql a].sql"));
+            assert_eq!(Mark::noted(&noted, other), None);
+            let both = Mark::with_note(&noted, other, Some("post_sql 1.sql"));
+            let both = Mark::with_note(&both, one, Some("post_sql b.sql"));
+            assert_eq!(Mark::noted(&both, one), Some("post_sql b.sql"));
+            assert_eq!(Mark::noted(&both, other), Some("post_sql 1.sql"));
+            assert_eq!(Mark::is_of(&both, maker), comment == Mark::text(maker));
+            let bare = Mark::with_note(&Mark::with_note(&both, other, None), one, None);
+            assert_eq!(bare, comment);
+            assert_eq!(Mark::with_note(&bare, one, None), comment);
+        }
+        let reached = Mark::reached(maker, "post_sql 1.sql");
+        let noted = Mark::with_note(&reached, one, Some("pre_sql 2.sql"));
+        assert_eq!(Mark::what_is_done(&noted, maker), Some("post_sql 1.sql"));
+    }
 }

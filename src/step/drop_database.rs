@@ -2,7 +2,7 @@
 //!
 //! A name is not enough for it: between preflight and now, or between a crash and `continue`, somebody may have made
 //! another copy of that name, or pointed an alias at this one. The database that goes is the one with the OID that
-//! preflight saw.
+//! preflight saw, or that the plan names.
 
 use async_trait::async_trait;
 use journal::event::{Detail, Failure};
@@ -26,12 +26,18 @@ pub struct DropDatabase {
 pub struct Given {
     /// Whether it goes even if an alias points at it.
     pub even_if_active: bool,
+    /// Its OID, where the plan was made from a list of what is there.
+    #[serde(default)]
+    pub oid: Option<u32>,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct Plan {
     database: String,
     oid: u32,
+    /// The entries of pgbouncer.ini that lead to it, and lead nowhere when it is gone.
+    #[serde(default)]
+    still_points_there: Vec<String>,
 }
 
 impl DropDatabase {
@@ -41,18 +47,35 @@ impl DropDatabase {
     }
 
     /// The copy must be the one that preflight saw, and nobody may have begun to use it since.
-    async fn look(&self, at: &Context<'_>, session: &Session) -> Result<Plan, Failure> {
+    async fn look(&self, at: &Context<'_>, session: &Session) -> Result<Option<Plan>, Failure> {
         let database = self.settings.database.clone();
-        let seen = outcome::<preflight::Outcome>(at, "preflight").await?.copy;
-        let Some(oid) = oid_of(session, &database).await?.filter(|oid| Some(*oid) == seen) else {
-            return Err(Failure::new(format!("database {database} is not the one that was to be dropped"))
+        let seen = self.seen(at).await?;
+        let oid = match (oid_of(session, &database).await?, seen) {
+            (None, None) => return Ok(None),
+            (Some(found), Some(seen)) if found == seen => found,
+            _ => {
+                return Err(Failure::new(format!(
+                    "database {database} is not the one that was to be dropped"
+                ))
                 .because("another of that name was made meanwhile, or it is gone already")
                 .hint("look at it, and start again if it is to go all the same"));
+            }
         };
-        match self.settings.who_points_at_the_copy(at).await?.filter(|_| !self.given.even_if_active) {
+        let still_points_there = self.settings.who_points_at_the_copy(at).await?;
+        match still_points_there.first().filter(|_| !self.given.even_if_active) {
             Some(alias) => Err(Failure::new(format!("{database} is in use: {alias} points at it"))
                 .hint(format!("point {alias} at another copy, or drop it with --force"))),
-            None => Ok(Plan { database, oid }),
+            None => {
+                Ok(Some(Plan { database, oid, still_points_there: super::shortened(still_points_there) }))
+            }
+        }
+    }
+
+    /// The OID of the database that is to go; none where only its entry was left.
+    async fn seen(&self, at: &Context<'_>) -> Result<Option<u32>, Failure> {
+        match self.given.oid {
+            None => Ok(outcome::<preflight::Outcome>(at, "preflight").await?.copy),
+            given => Ok(given),
         }
     }
 }
@@ -61,7 +84,10 @@ impl DropDatabase {
 impl Step for DropDatabase {
     async fn intend(&self, at: &Context<'_>) -> Result<Intent, Failure> {
         let session = self.session(at).await?;
-        Ok(Intent::Do(write(&self.look(at, &session).await?)))
+        Ok(match self.look(at, &session).await? {
+            Some(plan) => Intent::Do(write(&plan)),
+            None => Intent::Skip(format!("there is no database {}", self.settings.database)),
+        })
     }
 
     async fn observe(&self, at: &Context<'_>, intent: &Detail) -> Result<Observed, Failure> {
@@ -74,8 +100,9 @@ impl Step for DropDatabase {
 
     async fn act(&self, at: &Context<'_>, intent: &Detail) -> Result<Detail, Failure> {
         let session = self.session(at).await?;
-        let plan = self.look(at, &session).await?;
-        drop_database(&session, &plan.database).await?;
+        if let Some(plan) = self.look(at, &session).await? {
+            drop_database(&session, &plan.database).await?;
+        }
         Ok(intent.clone())
     }
 

@@ -8,22 +8,30 @@
 //! | [`fetch`] | brings the dump here |
 //! | [`catalog`] | decides what of the dump is restored |
 //! | [`sql`] | sources the user's files before or after the restore |
+//! | [`apply_sql`] | sources one of them in a copy that is in use |
 //! | [`load`] | pg_restore |
 //! | [`settle`] | search_path, and VACUUM ANALYZE |
+//! | [`alter_search_path`] | search_path of a copy that is in use |
 //! | [`check`] | looks whether the copy is what it should be |
+//! | [`choose`] | looks whether the copies that a purge drops may still go |
 //! | [`drop_database`] | DROP DATABASE |
+//! | [`globals`] | reads and applies what pg_dumpall -g has written |
 //! | [`cleanup`] | removes what was needed on the way |
 //!
 //! A step's parameters, intent and outcome are structs of its own, stored as JSON objects. Changing one of them so
 //! that stored ones read differently needs a new version of the kind.
 
+pub mod alter_search_path;
+pub mod apply_sql;
 pub mod bouncer;
 pub mod catalog;
 pub mod check;
+pub mod choose;
 pub mod cleanup;
 pub mod create_database;
 pub mod drop_database;
 pub mod fetch;
+pub mod globals;
 pub mod load;
 pub mod preflight;
 pub mod settle;
@@ -36,6 +44,7 @@ use journal::event::{Detail, Failure, Hash, PlannedStep, RunId};
 use journal::step::{Context, Intent, Observed, Step, StepKinds};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use url::Url;
 
 use crate::world::Trouble;
 use crate::world::bouncer::Console;
@@ -51,7 +60,7 @@ pub struct Settings {
     pub section: String,
     /// Name of the database in production, and of pgbouncer's alias.
     pub dbname: String,
-    /// The dated copy that the run works on.
+    /// The dated copy that the run works on; empty where it works on none, or on several.
     pub database: String,
     /// Target host.
     pub host: String,
@@ -82,6 +91,20 @@ pub struct Settings {
 }
 
 impl Settings {
+    /// What a step needs to know: a step of a run that works on several copies says in its parameters which is its own.
+    #[must_use]
+    pub fn of_step(mut self, parameters: &Detail) -> Settings {
+        if let Some(copy) = parameters.get(COPY).and_then(serde_json::Value::as_str) {
+            self.database = copy.to_owned();
+        }
+        self
+    }
+
+    /// What no two runs may work on at the same time: the alias, at the pgbouncer that has it.
+    pub fn target(&self) -> String {
+        format!("{}:{}/{}", self.host, self.pgbouncer_port, self.dbname)
+    }
+
     /// The folder that is this run's alone; its name says whose it is.
     pub fn workspace(&self, run: RunId) -> PathBuf {
         self.tmpdir.join(format!("pg_staging.{run}"))
@@ -105,8 +128,13 @@ impl Settings {
     /// A session in the maintenance database, and by which way: PostgreSQL's own port where it can be reached,
     /// pgbouncer's otherwise.
     pub async fn reach_postgres(&self) -> Result<(Server, Session), Failure> {
+        self.reach_postgres_by(&[self.direct(), self.through_pgbouncer()]).await
+    }
+
+    /// The same, by the first of these ways that works.
+    pub async fn reach_postgres_by(&self, ways: &[Server]) -> Result<(Server, Session), Failure> {
         let mut refused = Vec::new();
-        for server in [self.direct(), self.through_pgbouncer()] {
+        for server in ways.iter().cloned() {
             match server.connect(&self.maintdb, "pg_staging").await {
                 Ok(session) => return Ok((server, session)),
                 Err(trouble) => refused.push(trouble),
@@ -139,11 +167,16 @@ impl Settings {
     }
 }
 
+/// The parameter that names the copy of a single step.
+pub const COPY: &str = "copy";
+
 /// What is needed to run steps and must not be stored: made anew from the configuration each time.
 #[derive(Debug, Clone, Default)]
 pub struct Secrets {
     /// User and password of the backup server.
     pub backup: Option<Login>,
+    /// `dumpall_url` with all that is in it.
+    pub globals: Option<Url>,
 }
 
 /// User and password, and the server they are for.
@@ -165,8 +198,8 @@ pub struct Kinds {
 
 impl StepKinds for Kinds {
     fn step(&self, planned: &PlannedStep, settings: &Detail) -> Result<Option<Box<dyn Step>>, Failure> {
-        let settings: Settings = read(settings)?;
         let parameters = &planned.parameters;
+        let settings = read::<Settings>(settings)?.of_step(parameters);
         let secrets = self.secrets.clone();
         let step: Box<dyn Step> = match (planned.kind.as_str(), planned.version) {
             ("preflight", 1) => {
@@ -176,7 +209,7 @@ impl StepKinds for Kinds {
                 Box::new(create_database::CreateDatabase { settings, given: read(parameters)? })
             }
             ("bouncer_add", 1) => Box::new(bouncer::Add { settings }),
-            ("bouncer_remove", 1) => Box::new(bouncer::Remove { settings }),
+            ("bouncer_remove", 1) => Box::new(bouncer::Remove { settings, given: read(parameters)? }),
             ("switch", 1) => Box::new(bouncer::Switch { settings, given: read(parameters)? }),
             ("fetch", 1) => Box::new(fetch::Fetch { settings, secrets, given: read(parameters)? }),
             ("catalog", 1) => Box::new(catalog::Catalog { settings, given: read(parameters)? }),
@@ -184,6 +217,15 @@ impl StepKinds for Kinds {
             ("load", 1) => Box::new(load::Load { settings, given: read(parameters)? }),
             ("search_path", 1) => Box::new(Again(settle::SearchPath { settings, given: read(parameters)? })),
             ("vacuum", 1) => Box::new(Again(settle::Vacuum { settings, given: read(parameters)? })),
+            ("apply_sql", 1) => Box::new(apply_sql::ApplySql { settings, given: read(parameters)? }),
+            ("forget_sql", 1) => Box::new(Again(apply_sql::Forget { settings })),
+            ("alter_search_path", 1) => {
+                Box::new(alter_search_path::AlterSearchPath { settings, given: read(parameters)? })
+            }
+            ("choose", 1) => Box::new(Again(choose::Choose { settings, choice: read(parameters)? })),
+            ("globals", 1) => Box::new(Again(globals::Globals { settings, secrets })),
+            ("roles", 1) => Box::new(globals::Roles { settings, secrets }),
+            ("tablespaces", 1) => Box::new(globals::Tablespaces { settings, secrets }),
             ("check", 1) => Box::new(Again(check::Check { settings })),
             ("drop_database", 1) => {
                 Box::new(drop_database::DropDatabase { settings, given: read(parameters)? })
@@ -286,9 +328,11 @@ async fn server(at: &Context<'_>, settings: &Settings) -> Result<Server, Failure
     Ok(Server { host: found.postgres.host, port: found.postgres.port, user: settings.dbuser.clone() })
 }
 
-/// The name under which the connections of a step are seen in `pg_stat_activity`; PostgreSQL keeps 63 bytes of it.
+/// The name under which the connections of a step are seen in `pg_stat_activity`; PostgreSQL keeps 63 bytes of it, and
+/// no others than ASCII. Steps of one kind for several copies or files share it: they are never at work together.
 fn application_name(at: &Context<'_>) -> String {
-    format!("pg_staging:{}:{}", at.run(), at.step()).chars().take(63).collect()
+    let step = at.step().split(' ').next().unwrap_or_default();
+    format!("pg_staging:{}:{step}", at.run()).chars().take(63).collect()
 }
 
 /// Ends what an earlier process left at work on this step: its programs, then its connections.

@@ -49,6 +49,12 @@ pub struct Wanted {
     pub programs: bool,
     /// Whether the copy may be the one that the alias points at.
     pub may_be_active: bool,
+    /// The URL of what `pg_dumpall -g` has written, without user and password, when the run applies it.
+    #[serde(default)]
+    pub globals: Option<String>,
+    /// Whether PostgreSQL must be reached on its own port, since pgbouncer may not be set up yet.
+    #[serde(default)]
+    pub directly: bool,
 }
 
 /// What the run expects of the copy.
@@ -64,6 +70,10 @@ pub enum Database {
     AbsentOrEmpty,
     /// It must be there.
     Present,
+    /// It must be there, or an entry of pgbouncer.ini that was left of it.
+    PresentOrListed,
+    /// PostgreSQL is needed, whatever copies it has.
+    Ignored,
 }
 
 /// What it found.
@@ -77,6 +87,9 @@ pub struct Outcome {
     pub copy: Option<u32>,
     /// The backup.
     pub backup: Option<Backup>,
+    /// What `pg_dumpall -g` has written.
+    #[serde(default)]
+    pub globals: Option<Backup>,
     /// Where the alias points.
     pub alias: Option<Alias>,
     /// Free bytes in tmpdir.
@@ -103,7 +116,7 @@ pub struct Alias {
     pub port: Option<u16>,
 }
 
-/// One version of one dump on the backup server.
+/// One version of one file on the backup server.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Backup {
     /// Where, without user and password.
@@ -146,6 +159,28 @@ impl Backup {
     }
 }
 
+/// `text`, the URL of what `pg_dumpall -g` has written, with all that the configuration's has.
+pub(super) fn globals_url(text: &str, secrets: &Secrets) -> Result<Url, Failure> {
+    match secrets.globals.clone().filter(|url| without_secrets(url) == text) {
+        Some(url) => Ok(url),
+        None => with_secrets(text, secrets),
+    }
+}
+
+/// A URL without user and password, and without its query, which may be a signature.
+pub fn without_secrets(url: &Url) -> String {
+    let mut bare = url.clone();
+    bare.set_query(None);
+    backup::without_password(&bare)
+}
+
+/// A failure that names a URL, without that URL's query.
+pub(super) fn without_query(failure: Failure, url: &Url) -> Failure {
+    let Some(query) = url.query().map(|query| format!("?{query}")) else { return failure };
+    let cause = failure.cause.map(|cause| cause.replace(&query, ""));
+    Failure { message: failure.message.replace(&query, ""), cause, ..failure }
+}
+
 /// `text` as a URL that carries user and password.
 fn with_secrets(text: &str, secrets: &Secrets) -> Result<Url, Failure> {
     let bad = || Failure::new(format!("{text} is not a URL"));
@@ -168,19 +203,27 @@ impl Preflight {
         let (postgres, server_version, copy) = match self.wanted.database {
             Database::Unused => (direct, None, None),
             _ => {
-                let (server, session) = self.settings.reach_postgres().await?;
+                let mut ways = vec![self.settings.direct()];
+                if !self.wanted.directly {
+                    ways.push(self.settings.through_pgbouncer());
+                }
+                let (server, session) = self.settings.reach_postgres_by(&ways).await?;
                 let way = Way { host: server.host, port: server.port };
                 let version = self.look_at_postgres(&session).await?;
                 (way, Some(version), oid_of(&session, &self.settings.database).await?)
             }
         };
-        let alias = if self.wanted.bouncer { self.look_at_bouncer(at).await? } else { None };
+        let alias = if self.wanted.bouncer { self.look_at_bouncer(at, copy.is_some()).await? } else { None };
         let backup = match &self.wanted.backup {
-            Some(url) => Some(self.look_at_backup(url).await?),
+            Some(text) => Some(self.look_at_backup(text, &with_secrets(text, &self.secrets)?).await?),
+            None => None,
+        };
+        let globals = match &self.wanted.globals {
+            Some(text) => Some(self.look_at_globals(text).await?),
             None => None,
         };
         let tmpdir_free = self.look_at_tmpdir(backup.as_ref())?;
-        Ok(Outcome { postgres, server_version, copy, backup, alias, tmpdir_free })
+        Ok(Outcome { postgres, server_version, copy, backup, globals, alias, tmpdir_free })
     }
 
     async fn look_at_programs(&self) -> Result<(), Failure> {
@@ -208,14 +251,7 @@ impl Preflight {
         let number = session.value("SHOW server_version_num").await?.unwrap_or_default();
         let found = comment_of(session, database).await?;
         match self.wanted.database {
-            Database::Present if found.is_none() => {
-                return Err(Failure::new(format!("there is no database {database}"))
-                    .code(6)
-                    .hint(format!(
-                        "pg_staging databases {section} lists those there are; pg_staging restore {section} {} makes this one",
-                        self.date()
-                    )));
-            }
+            Database::Present if found.is_none() => return Err(self.is_missing()),
             Database::Absent if found.is_some() => {
                 return Err(Failure::new(format!("database {database} exists already")).hint(format!(
                     "drop it first (pg_staging drop {section} {0}), or switch to it (pg_staging switch {section} {0})",
@@ -239,11 +275,19 @@ impl Preflight {
         number.parse().map_err(|_| Failure::new(format!("PostgreSQL says it is version '{number}'")))
     }
 
+    fn is_missing(&self) -> Failure {
+        let Settings { database, section, .. } = &self.settings;
+        let date = self.date();
+        Failure::new(format!("there is no database {database}")).code(6).hint(format!(
+            "pg_staging databases {section} lists those there are; pg_staging restore {section} {date} makes this one"
+        ))
+    }
+
     fn date(&self) -> &str {
         self.settings.database.rsplit('_').next().unwrap_or_default()
     }
 
-    async fn look_at_bouncer(&self, at: &Context<'_>) -> Result<Option<Alias>, Failure> {
+    async fn look_at_bouncer(&self, at: &Context<'_>, is_there: bool) -> Result<Option<Alias>, Failure> {
         self.settings.console().databases().await?;
         disk::make_private_folder(&self.settings.workspace(at.run()))?;
         let bytes = self.settings.far(at.run()).read_ini().await?;
@@ -251,19 +295,47 @@ impl Preflight {
         let alias = super::bouncer::destination(&ini, &self.settings.dbname);
         let active =
             alias.as_ref().is_some_and(|alias| alias.dbname.as_ref() == Some(&self.settings.database));
-        if active && !self.wanted.may_be_active {
-            return Err(Failure::new(format!(
-                "{} is the active copy: {} points at it",
-                self.settings.database, self.settings.dbname
-            ))
-            .hint(format!(
-                "switch to another copy first (pg_staging switch {} <date>){}",
-                self.settings.section,
-                if self.wanted.database == Database::Present { ", or add --force" } else { "" }
-            )));
+        if !self.wanted.may_be_active {
+            self.look_who_points_there(&ini, active, is_there)?;
+        }
+        let listed = super::bouncer::destination(&ini, &self.settings.database).is_some();
+        if self.wanted.database == Database::PresentOrListed && !(is_there || listed || active) {
+            return Err(self.is_missing());
         }
         self.look_at_entry(&ini)?;
         Ok(alias)
+    }
+
+    /// A copy that is led to is in use; one that is yet to be made would be seen before it is proven.
+    fn look_who_points_there(&self, ini: &PgbouncerIni, active: bool, is_there: bool) -> Result<(), Failure> {
+        let Settings { database, dbname, section, .. } = &self.settings;
+        let goes = self.wanted.database == Database::PresentOrListed;
+        let another = format!("switch to another copy first (pg_staging switch {section} <date>)");
+        if active && is_there {
+            let force = if goes { ", or add --force" } else { "" };
+            return Err(Failure::new(format!("{database} is the active copy: {dbname} points at it"))
+                .hint(format!("{another}{force}")));
+        }
+        if active {
+            let entry = if goes {
+                "add --force to take that entry out".to_owned()
+            } else {
+                format!("take that entry out (pg_staging drop {section} {} --force)", self.date())
+            };
+            return Err(Failure::new(format!("{dbname} points at {database}, which does not exist"))
+                .hint(format!("{another}, or {entry}")));
+        }
+        let Some(other) = self.settings.who_points_there(ini).into_iter().find(|name| name != dbname) else {
+            return Ok(());
+        };
+        Err(if is_there {
+            let force = if goes { ", or add --force" } else { "" };
+            Failure::new(format!("{database} is in use: {other} points at it"))
+                .hint(format!("point {other} at another copy first{force}"))
+        } else {
+            Failure::new(format!("{other} points at {database}, which does not exist"))
+                .hint(format!("point {other} at another copy first, or take that entry out"))
+        })
     }
 
     /// An entry for a copy that is yet to be made must not lead elsewhere.
@@ -281,10 +353,9 @@ impl Preflight {
         }
     }
 
-    async fn look_at_backup(&self, text: &str) -> Result<Backup, Failure> {
-        let url = with_secrets(text, &self.secrets)?;
+    async fn look_at_backup(&self, text: &str, url: &Url) -> Result<Backup, Failure> {
         let web = web()?;
-        let meta = match web.head(&url).await {
+        let meta = match web.head(url).await {
             Ok(meta) => meta,
             Err(error @ WebError::NotFound { .. }) => {
                 let failure = Failure::from(error);
@@ -309,6 +380,12 @@ impl Preflight {
             last_modified: meta.last_modified.map(|time| time.as_second()),
             sha256: sha256.map(|sum| sum.iter().map(|byte| format!("{byte:02x}")).collect()),
         })
+    }
+
+    async fn look_at_globals(&self, text: &str) -> Result<Backup, Failure> {
+        let url = globals_url(text, &self.secrets)?;
+        let found = self.look_at_backup(text, &url).await;
+        found.map_err(|failure| without_query(failure, &url).hint("check dumpall_url"))
     }
 
     /// Which backups there are instead, for the hint; nothing when the server does not say.

@@ -5,7 +5,7 @@ use journal::event::{Detail, Failure};
 use journal::step::{Context, Intent};
 use serde::{Deserialize, Serialize};
 
-use super::create_database::require_ours;
+use super::create_database::{require_ours, require_seen};
 use super::{Repeatable, Settings, application_name, server, write};
 use crate::world::postgres::identifier;
 
@@ -57,6 +57,9 @@ pub struct Vacuum {
 pub struct Wanted {
     /// `restore_vacuum`.
     pub wanted: bool,
+    /// Whether the copy may be one that another run has made.
+    #[serde(default)]
+    pub anyones: bool,
 }
 
 #[async_trait]
@@ -72,7 +75,11 @@ impl Repeatable for Vacuum {
         let server = server(at, &self.settings).await?;
         super::end_leftovers(at, &server, &self.settings.maintdb).await?;
         let maintenance = server.connect(&self.settings.maintdb, "pg_staging").await?;
-        require_ours(&maintenance, &self.settings.database, at.run()).await?;
+        if self.given.anyones {
+            require_seen(at, &maintenance, &self.settings.database).await?;
+        } else {
+            require_ours(&maintenance, &self.settings.database, at.run()).await?;
+        }
         let session = server.connect(&self.settings.database, &application_name(at)).await?;
         session.execute("VACUUM (ANALYZE)").await?;
         Ok(intent.clone())

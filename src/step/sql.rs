@@ -17,7 +17,7 @@ use super::create_database::{Mark, comment_of, require_ours};
 use super::{Settings, application_name, end_leftovers, read, server, write};
 use crate::world::disk;
 use crate::world::postgres::{Server, identifier, literal};
-use crate::world::process::Program;
+use crate::world::process::{Ended, Program};
 
 /// The step.
 pub struct Sql {
@@ -57,7 +57,7 @@ impl Planned {
 
 /// Whether a file can run within a transaction of ours. Errs to the safe side: a word in a comment or in a function's
 /// body counts as well.
-fn fits_a_transaction(sql: &str) -> Result<bool, Failure> {
+pub(super) fn fits_a_transaction(sql: &str) -> Result<bool, Failure> {
     let pattern = r"(?i)\b(begin|commit|rollback|abort|end|start\s+transaction|prepare\s+transaction|vacuum|concurrently|call|(create|drop|alter)\s+(database|tablespace|subscription|system)|reindex|cluster)\b|\\(c|connect|i|ir|include|!|q|quit|exit|if|gexec|watch|lo_import)\b";
     let words = Regex::new(pattern).map_err(|error| Failure::new(error.to_string()))?;
     Ok(!words.is_match(sql))
@@ -123,12 +123,7 @@ impl Sql {
             program = program.arg("--single-transaction");
         }
         let program = program.arg("--file").arg(&planned.file).arg("--command").arg(mark);
-        let running = program.start()?;
-        let identity = running.identity()?;
-        let process = super::process_of(&identity);
-        at.child_started(process, "psql").await?;
-        let ended = running.finish(|_| true).await?;
-        at.child_ended(identity.pid, &ended.ending()).await?;
+        let ended = to_its_end(at, &program).await?;
         if ended.status.success() {
             return Ok(());
         }
@@ -141,8 +136,18 @@ impl Sql {
     }
 }
 
+/// Runs psql, and records when it starts and ends.
+pub(super) async fn to_its_end(at: &Context<'_>, psql: &Program) -> Result<Ended, Failure> {
+    let running = psql.start()?;
+    let identity = running.identity()?;
+    at.child_started(super::process_of(&identity), "psql").await?;
+    let ended = running.finish(|_| true).await?;
+    at.child_ended(identity.pid, &ended.ending()).await?;
+    Ok(ended)
+}
+
 /// psql on the copy, stopping at the first error, without the user's own settings.
-fn psql(settings: &Settings, server: &Server, at: &Context<'_>) -> Program {
+pub(super) fn psql(settings: &Settings, server: &Server, at: &Context<'_>) -> Program {
     Program::new(settings.psql())
         .args(["--no-psqlrc", "--quiet", "--no-password", "--set=ON_ERROR_STOP=1"])
         .arg(format!("--dbname={}", server.conninfo(&settings.database, Some(&application_name(at)))))

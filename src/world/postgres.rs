@@ -28,6 +28,17 @@ pub struct Session {
     place: String,
 }
 
+/// A statement that was refused, without a word of the statement.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refused {
+    /// SQLSTATE (PostgreSQL's appendix A), when it was the server that refused.
+    pub sqlstate: Option<String>,
+    /// In the server's words, which may quote from the statement.
+    pub message: String,
+    /// Whether trying again may help.
+    pub transient: bool,
+}
+
 /// Rows of text; NULL is `None`.
 pub type Rows = Vec<Vec<Option<String>>>;
 
@@ -126,6 +137,16 @@ impl Session {
     /// Runs one statement whose rows do not matter.
     pub async fn execute(&self, sql: &str) -> Result<(), Trouble> {
         self.rows(sql).await.map(|_| ())
+    }
+
+    /// Runs one statement that may hold a secret.
+    pub async fn attempt(&self, sql: &str) -> Result<(), Refused> {
+        let refused = |error: tokio_postgres::Error| Refused {
+            sqlstate: error.code().map(|code| code.code().to_owned()),
+            message: error.as_db_error().map_or_else(|| error.to_string(), |said| said.message().to_owned()),
+            transient: is_transient(&error),
+        };
+        self.client.simple_query(sql).await.map(|_| ()).map_err(refused)
     }
 
     /// The first column of the first row, when there is one and it is not NULL.

@@ -1,0 +1,153 @@
+//! `purge`: takes away what is neither among the newest copies nor in use.
+
+use std::cell::Cell;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use clap::Args;
+use jiff::civil::Date;
+use journal::query::Query;
+use journal::run::Run;
+use journal::store::Store;
+
+use super::{App, Typed, runs};
+use crate::config::Target;
+use crate::database::{DatedName, to_purge};
+use crate::error::{Error, ExitCode};
+use crate::plan::{self, Plan};
+use crate::report;
+use crate::step::choose::{Choice, Dropped, Kept};
+use crate::step::create_database::run_that_made;
+use crate::world::disk;
+
+/// `purge`.
+///
+/// Drops the oldest copies, as drop does it, so that the newest keep_bases remain. It never drops a copy that an entry of
+/// pgbouncer leads to, nor one that belongs to a run that can still be continued; -n tells which would go, and why the
+/// others stay.
+#[derive(Debug, Args)]
+pub struct Purge {
+    /// Section of the configuration
+    dbname: String,
+}
+
+/// How many copies go in one run: its plan is one event of the journal, which has an end. More take more runs.
+const MOST: usize = 10;
+
+/// What there is to know of a copy.
+struct Copy {
+    name: String,
+    oid: u32,
+    comment: String,
+}
+
+impl Purge {
+    /// Takes them away.
+    pub async fn run(self, app: &App) -> Result<ExitCode, Error> {
+        let target = app.target(&self.dbname)?;
+        let command = Typed::new("purge", &[Some(&self.dbname)]);
+        if app.global.dry_run {
+            let there = disk::exists(&app.journal(Some(&target.section))?);
+            let store = if there { Some(app.store(Some(&target.section))?) } else { None };
+            let plan = planned(app, &target, store.as_deref()).await?.0;
+            report::plan(&plan, &command.name, app.style);
+            return Ok(ExitCode::DONE);
+        }
+        let store: Arc<dyn Store> = app.store(Some(&target.section))?;
+        loop {
+            let later = Cell::new(0);
+            let make = async || {
+                let (plan, more) = planned(app, &target, Some(&*store)).await?;
+                later.set(more);
+                Ok(plan)
+            };
+            let code = app.carry_out_made(Arc::clone(&store), &target, command.clone(), make).await?;
+            if code != ExitCode::DONE || later.get() == 0 {
+                return Ok(code);
+            }
+        }
+    }
+}
+
+/// The plan for the copies that are there now, and how many are left for the next one.
+async fn planned(app: &App, target: &Target, store: Option<&dyn Store>) -> Result<(Plan, usize), Error> {
+    let choice = choose(app, target, store).await?;
+    Ok((plan::purge(app.place(target), &choice), choice.later))
+}
+
+async fn choose(app: &App, target: &Target, store: Option<&dyn Store>) -> Result<Choice, Error> {
+    let copies = copies(app, target).await?;
+    let mut in_use = used_by_aliases(app, target, &copies).await?;
+    let open = match store {
+        Some(store) => open_runs(store, &app.place(target).target()).await?,
+        None => Vec::new(),
+    };
+    for (date, copy) in &copies {
+        let made_by = run_that_made(&copy.comment);
+        let is_at_it = |run: &&Run| {
+            run.started.database.as_ref() == Some(&copy.name) || made_by.is_some_and(|id| id == run.id)
+        };
+        if let Some(run) = open.iter().find(is_at_it) {
+            let why = format!("run {} ({}) is not finished with it", run.id.short(), run.started.command);
+            in_use.entry(*date).or_insert(why);
+        }
+    }
+    let existing: Vec<Date> = copies.keys().copied().collect();
+    let busy: Vec<Date> = in_use.keys().copied().collect();
+    let doomed = to_purge(&existing, &busy, target.keep_bases);
+    let newest = || format!("one of the newest {}", target.keep_bases);
+    let keep = copies.iter().filter(|(date, _)| !doomed.contains(date)).map(|(date, copy)| Kept {
+        copy: copy.name.clone(),
+        why: in_use.get(date).cloned().unwrap_or_else(newest),
+    });
+    let gone = doomed.iter().filter_map(|date| copies.get(date));
+    let gone = gone.map(|copy| Dropped { copy: copy.name.clone(), oid: copy.oid });
+    Ok(Choice {
+        drop: gone.take(MOST).collect(),
+        keep: keep.collect(),
+        later: doomed.len().saturating_sub(MOST),
+    })
+}
+
+/// All copies, by date.
+async fn copies(app: &App, target: &Target) -> Result<BTreeMap<Date, Copy>, Error> {
+    let session = app.maintenance(target).await?;
+    let sql = "SELECT datname, oid, coalesce(shobj_description(oid, 'pg_database'), '') FROM pg_database";
+    let copy = |row: Vec<Option<String>>| {
+        let mut fields = row.into_iter().flatten();
+        let (name, oid, comment) = (fields.next()?, fields.next()?.parse().ok()?, fields.next()?);
+        Some((DatedName::date_of(&target.dbname, &name)?, Copy { name, oid, comment }))
+    };
+    Ok(session.rows(sql).await?.into_iter().filter_map(copy).collect())
+}
+
+/// Why copies are in use that pgbouncer leads to under another name than their own.
+async fn used_by_aliases(
+    app: &App,
+    target: &Target,
+    copies: &BTreeMap<Date, Copy>,
+) -> Result<BTreeMap<Date, String>, Error> {
+    let port = target.postgres_port.to_string();
+    let shown = app.place(target).console().databases().await?;
+    let aliases = shown.iter().filter(|alias| alias.name != alias.database && alias.port == port);
+    let used = aliases.filter_map(|alias| {
+        let (date, _) = copies.iter().find(|(_, copy)| copy.name == alias.database)?;
+        Some((*date, format!("{} points at it", alias.name)))
+    });
+    Ok(used.collect())
+}
+
+/// The runs on this target that can still be continued.
+async fn open_runs(store: &dyn Store, target: &str) -> Result<Vec<Run>, Error> {
+    let mut open = Vec::new();
+    for status in ["running", "rolling_back", "interrupted", "stopped", "stuck"] {
+        let query = Query { status: Some(status.to_owned()), ..Query::default() };
+        for summary in store.runs(&query).await? {
+            let run = runs::read(store, summary.id).await?;
+            if run.started.target.as_deref() == Some(target) {
+                open.push(run);
+            }
+        }
+    }
+    Ok(open)
+}
