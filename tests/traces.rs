@@ -82,7 +82,7 @@ pub fn plain(site: &Site<'_>, said: &str) -> String {
         (r"\b[0-9a-f]{64}\b", "<sha256>"),
         (r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}", "<run>"),
         (r"[0-9a-f]{12}7[0-9a-f]{19}", "<run>"),
-        (r"\b(run|continue|rollback|inspect|createdb|switch) [0-9a-f]{8}\b", "$1 <run>"),
+        (r"\b(run|continue|rollback|inspect|resolve|abandon|createdb|switch) [0-9a-f]{8}\b", "$1 <run>"),
         (r"shop\d+", "shop"),
         (r"(127\.0\.0\.\d):\d+", "$1:<port>"),
         (r"(\bport|\bPort|-p)([ =])\d{4,5}\b", "$1$2<port>"),

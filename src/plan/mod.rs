@@ -95,8 +95,14 @@ impl Plan {
         self.then("fetch", "fetch", &fetch::Given { keep }, Effect::Undoable)
     }
 
-    fn bouncer_remove(self, name: &str, alias: bool) -> Plan {
-        self.then(name, "bouncer_remove", &bouncer::Removed { alias }, Effect::Undoable)
+    fn alias_remove(self) -> Plan {
+        let alias = bouncer::Removed { alias: true, unless_in_use: false };
+        self.then("alias_remove", "bouncer_remove", &alias, Effect::Undoable)
+    }
+
+    fn bouncer_remove(self, even_if_active: bool) -> Plan {
+        let entry = bouncer::Removed { alias: false, unless_in_use: !even_if_active };
+        self.then("bouncer_remove", "bouncer_remove", &entry, Effect::Undoable)
     }
 
     fn drop_database(self, even_if_active: bool, oid: Option<u32>) -> Plan {
@@ -147,6 +153,6 @@ pub fn drop(settings: Settings, force: bool) -> Plan {
         ..Wanted::default()
     };
     let begun = Plan::new(settings).preflight(&wanted);
-    let begun = if force { begun.bouncer_remove("alias_remove", true) } else { begun };
-    begun.bouncer_remove("bouncer_remove", false).drop_database(force, None).cleanup()
+    let begun = if force { begun.alias_remove() } else { begun };
+    begun.bouncer_remove(force).drop_database(force, None).cleanup()
 }

@@ -62,7 +62,7 @@ pub fn purge(settings: Settings, choice: &Choice) -> Plan {
     let wanted = Wanted { database: Database::Ignored, bouncer: true, ..Wanted::default() };
     let chosen = Plan::new(settings).preflight(&wanted).then("choose", "choose", choice, Effect::None);
     let gone = choice.drop.iter().fold(chosen, |plan, Dropped { copy, oid }| {
-        let plan = plan.bouncer_remove("bouncer_remove", false).on(copy);
+        let plan = plan.bouncer_remove(false).on(copy);
         plan.drop_database(false, Some(*oid)).on(copy)
     });
     gone.cleanup()

@@ -244,7 +244,7 @@ pub fn plan(plan: &Plan, command: &str) -> Value {
         "plan": {
             "command": command,
             "section": plan.settings.section,
-            "database": plan.settings.database,
+            "database": plan.database(),
             "steps": steps,
         },
     })

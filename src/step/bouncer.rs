@@ -36,6 +36,9 @@ pub struct Removed {
     /// The alias goes if it leads to the copy; otherwise the copy's own entry goes.
     #[serde(default)]
     pub alias: bool,
+    /// Nothing goes while another entry leads to the copy.
+    #[serde(default)]
+    pub unless_in_use: bool,
 }
 
 /// Points the alias at the copy.
@@ -216,6 +219,12 @@ impl Settings {
         // This is asked on the way back as well, when nobody comes after it to remove the folder.
         disk::remove_folder_if_empty(&self.workspace(at.run()))?;
         Ok(self.who_points_there(&ini?))
+    }
+
+    /// Why a copy does not go that an entry leads to.
+    pub(super) fn is_in_use(&self, alias: &str) -> Failure {
+        Failure::new(format!("{} is in use: {alias} points at it", self.database))
+            .hint(format!("point {alias} at another copy, or drop it with --force"))
     }
 
     /// What [`who_points_at_the_copy`](Self::who_points_at_the_copy) says, by this pgbouncer.ini.
@@ -412,6 +421,11 @@ impl Step for Remove {
         if !self.is_to_go(at).await? {
             let Settings { dbname, database, .. } = &self.settings;
             return Ok(Intent::Skip(format!("{dbname} does not point at {database}")));
+        }
+        if self.given.unless_in_use
+            && let Some(alias) = self.settings.who_points_at_the_copy(at).await?.first()
+        {
+            return Err(self.settings.is_in_use(alias));
         }
         self.settings.intend(at, self.name(), Wanted::Nothing).await
     }

@@ -63,8 +63,7 @@ impl DropDatabase {
         };
         let still_points_there = self.settings.who_points_at_the_copy(at).await?;
         match still_points_there.first().filter(|_| !self.given.even_if_active) {
-            Some(alias) => Err(Failure::new(format!("{database} is in use: {alias} points at it"))
-                .hint(format!("point {alias} at another copy, or drop it with --force"))),
+            Some(alias) => Err(self.settings.is_in_use(alias)),
             None => {
                 Ok(Some(Plan { database, oid, still_points_there: super::shortened(still_points_there) }))
             }
