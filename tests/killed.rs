@@ -445,27 +445,83 @@ fn a_drop_killed_anywhere_is_continued_and_rolled_back_while_the_database_is_the
     if !can_trace() {
         return;
     }
-    both_ways(&copies("drop", false), Watch::FirstThread, 4, |scene, after, when| {
-        let Some(run) = scene.run() else {
-            scene.before.is_now(scene, &format!("{when}: there is no run"));
-            return;
-        };
-        let back = scene.pg_staging(&["--yes", "rollback", &run.id]);
-        if back.code == 1 {
-            // Killed after the server was asked to, and what it did meanwhile cannot be taken back.
-            assert!(back.stderr.contains("took effect and cannot be taken back"), "{when}: {back}");
-            if run.status == "interrupted" {
-                let on = scene.pg_staging(&["continue", &run.id]);
-                assert_eq!(on.code, 0, "{when}: {on}");
-            }
-            after.is_now(scene, when);
-        } else {
-            assert_eq!(back.code, 0, "{when}: {back}");
-            assert_eq!(scene.run().unwrap().status, "rolled_back", "{when}");
-            scene.before.is_now(scene, when);
+    both_ways(&copies("drop", false), Watch::FirstThread, 4, back_while_something_can_be_undone);
+}
+
+/// What was killed is rolled back while no copy is gone, and continued when one is.
+fn back_while_something_can_be_undone(scene: &Scene<'_>, after: &World, when: &str) {
+    let Some(run) = scene.run() else {
+        scene.before.is_now(scene, &format!("{when}: there is no run"));
+        return;
+    };
+    let back = scene.pg_staging(&["--yes", "rollback", &run.id]);
+    if back.code == 1 {
+        // Killed after the server was asked to, and what it did meanwhile cannot be taken back.
+        assert!(back.stderr.contains("took effect and cannot be taken back"), "{when}: {back}");
+        if run.status == "interrupted" {
+            let on = scene.pg_staging(&["continue", &run.id]);
+            assert_eq!(on.code, 0, "{when}: {on}");
         }
-        assert_eq!(scene.leftovers(&run.id), Vec::<String>::new(), "{when}");
+        after.is_now(scene, when);
+    } else {
+        assert_eq!(back.code, 0, "{when}: {back}");
+        assert_eq!(scene.run().unwrap().status, "rolled_back", "{when}");
+        scene.before.is_now(scene, when);
+    }
+    assert_eq!(scene.leftovers(&run.id), Vec::<String>::new(), "{when}");
+}
+
+#[test]
+fn a_purge_killed_anywhere_is_continued_and_rolled_back_while_no_database_is_gone() {
+    if !can_trace() {
+        return;
+    }
+    let mut scene = Scene::new(&SiteOptions::default(), "purge", DATE, |site| {
+        for date in [EARLIER, DATE] {
+            done(site, &["createdb", &site.section(), date]);
+        }
+        done(site, &["switch", &site.section(), EARLIER]);
+        // The oldest one's entry is the file's last: that is where an undo puts it.
+        for date in ["20261118", "20261117"] {
+            done(site, &["createdb", &site.section(), date]);
+        }
+        site.set("keep_bases", "1").unwrap();
     });
+    scene.command.pop();
+    both_ways(&scene, Watch::FirstThread, 4, back_while_something_can_be_undone);
+}
+
+#[test]
+fn sql_files_in_a_copy_that_is_in_use_take_effect_once_wherever_the_run_is_killed() {
+    if !can_trace() {
+        return;
+    }
+    let mut scene = copies("postsql", false);
+    let note = |what: &str| format!("INSERT INTO log SELECT count(*) + 1, '{what}' FROM log;\n");
+    let log = "CREATE TABLE IF NOT EXISTS log (number bigint, what text);\n";
+    for (name, sql) in
+        [("01.sql", format!("{log}{}", note("one"))), ("02.sql", note("two")), ("03.sql", note("three"))]
+    {
+        scene.site.add_sql("post", name, &sql).unwrap();
+    }
+    scene.anew = true;
+    let mut chance = Chance::of("postsql");
+    let (after, points) = undisturbed(&scene, Watch::FirstThread);
+    at_each(&chance.some_of(points, 8), |point| {
+        let killed = kill(&scene, point);
+        ends_as_undisturbed(&scene, &after, &format!("postsql at {point} (killed: {killed})"));
+    });
+}
+
+#[test]
+fn a_change_of_search_path_killed_anywhere_is_continued_or_rolled_back() {
+    if !can_trace() {
+        return;
+    }
+    let mut scene = copies("search_path", false);
+    scene.site.set("search_path", "sales, public").unwrap();
+    scene.anew = true;
+    both_ways(&scene, Watch::FirstThread, 4, |scene, _, when| is_as_before(scene, when));
 }
 
 #[test]

@@ -41,6 +41,8 @@ pub(super) struct Scene<'s> {
     /// The command.
     pub(super) command: Vec<String>,
     pub(super) before: World,
+    /// Whether what the command does within its copy is undone by making that copy anew.
+    pub(super) anew: bool,
     journal: PathBuf,
     known: Option<String>,
 }
@@ -72,7 +74,7 @@ impl<'s> Scene<'s> {
         }
         let known = newest(&site).map(|run| run.id);
         let before = World::of(&site, &copy);
-        Scene { site, copy, command, before, journal, known }
+        Scene { site, copy, command, before, anew: false, journal, known }
     }
 
     /// The command's words.
@@ -89,7 +91,7 @@ impl<'s> Scene<'s> {
     pub(super) fn reset(&self) {
         let cluster = self.site.cluster();
         for copy in self.site.copies().unwrap() {
-            if !self.before.copies.contains_key(&copy) {
+            if !self.before.copies.contains_key(&copy) || (self.anew && copy == self.copy) {
                 cluster.psql("postgres", &format!("DROP DATABASE \"{copy}\" WITH (FORCE)")).unwrap();
             }
         }
