@@ -105,6 +105,10 @@ pub enum Command {
     /// Point the alias at a copy
     Switch(command::copies::Switch),
     /// Take a copy away: its entry in pgbouncer, then the database
+    ///
+    /// New clients are turned away first; those that are connected are not waited for. What is left of a copy goes as well: a
+    /// database without an entry, or an entry without a database. With --force the alias that points at the copy goes too,
+    /// since it would show the next copy of that name before that is proven.
     Drop(command::copies::Drop),
     /// List the sections of the configuration, or the copies that one has
     ///
@@ -131,17 +135,34 @@ pub enum Command {
     /// The value goes to standard output, where it comes from to standard error. Passwords in URLs are not shown.
     Get(command::get::Get),
     /// Take away all copies but the newest keep_bases and those in use
+    ///
+    /// The oldest go first, each as drop does it. A copy never goes while an entry of pgbouncer points at it, nor when it
+    /// belongs to a run that can still be continued; -n tells which would go, and why the others stay.
     Purge(command::purge::Purge),
     /// Source sql_path/<section>/pre/*.sql in a copy
+    ///
+    /// psql sources the files in alphabetical order, a step each. A file that can run within one transaction takes effect
+    /// exactly once, whatever happens; of another one that fails or is interrupted nobody can tell how far it came, and the run
+    /// is stuck until you say so (resolve). What a file did cannot be undone: when a later one fails, the run stops, to be
+    /// continued once that file is mended.
     Presql(command::upkeep::Presql),
     /// Source sql_path/<section>/post/*.sql in a copy
+    ///
+    /// As presql, with the files that restore sources when the data is there, such as those that mask it.
     Postsql(command::upkeep::Postsql),
     /// VACUUM ANALYZE a copy
     Vacuumdb(command::upkeep::Vacuumdb),
     /// Set the configured search_path for a copy
+    ///
+    /// Sessions that begin afterwards have it. Rollback sets what was set before.
     #[command(name = "search_path")]
     SearchPath(command::upkeep::SearchPath),
     /// Make the roles and tablespaces of production on the target, from dumpall_url
+    ///
+    /// Applies what pg_dumpall -g has written, as psql would: roles with their passwords, memberships and settings, then
+    /// tablespaces. Those that exist already are told and are no error, so init can be run again. All about roles is one
+    /// transaction: when anything else goes wrong, none of it took effect. PostgreSQL is reached on postgres_port; pgbouncer need
+    /// not be set up yet. Passwords are neither shown nor recorded, and the file is never written to a disk here.
     Init(command::init::Init),
     /// Go on with a run that was interrupted or stopped
     Continue(command::runs::Continue),

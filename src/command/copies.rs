@@ -27,7 +27,7 @@ pub struct Switch {
 pub struct Drop {
     #[command(flatten)]
     copy: Copy,
-    /// Even if the alias points at it
+    /// Even if the alias points at it, whose entry then goes too
     #[arg(long)]
     force: bool,
 }

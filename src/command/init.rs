@@ -9,11 +9,6 @@ use crate::plan;
 use crate::step::preflight::without_secrets;
 
 /// `init`.
-///
-/// Applies what pg_dumpall -g has written, as psql would: roles with their passwords, memberships and settings, then
-/// tablespaces. Those that exist already are told and are no error, so init can be run again. Everything about roles is
-/// one transaction: any other error, and none of it took effect. PostgreSQL is reached on postgres_port; pgbouncer need
-/// not be set up yet. Passwords are neither shown nor recorded, and nothing of the file is written to a disk here.
 #[derive(Debug, Args)]
 pub struct Init {
     /// Section of the configuration

@@ -21,10 +21,6 @@ use crate::step::create_database::run_that_made;
 use crate::world::disk;
 
 /// `purge`.
-///
-/// Drops the oldest copies, as drop does it, so that the newest keep_bases remain. It never drops a copy that an entry of
-/// pgbouncer leads to, nor one that belongs to a run that can still be continued; -n tells which would go, and why the
-/// others stay.
 #[derive(Debug, Args)]
 pub struct Purge {
     /// Section of the configuration

@@ -11,11 +11,6 @@ use crate::step::Settings;
 use crate::world::disk;
 
 /// `presql`.
-///
-/// The files are sourced by psql in alphabetical order, a step each. A file that can run within one transaction takes
-/// effect exactly once, whatever happens; of another that is interrupted nobody can tell how far it came, and the run is
-/// stuck until you say so (resolve). What a file did cannot be undone: when a later one fails, the run stops, to be
-/// continued once that file is mended.
 #[derive(Debug, Args)]
 pub struct Presql {
     #[command(flatten)]
@@ -23,8 +18,6 @@ pub struct Presql {
 }
 
 /// `postsql`.
-///
-/// As presql, with the files that restore sources after the data is there, such as those that mask it.
 #[derive(Debug, Args)]
 pub struct Postsql {
     #[command(flatten)]
@@ -39,8 +32,6 @@ pub struct Vacuumdb {
 }
 
 /// `search_path`.
-///
-/// ALTER DATABASE … SET search_path, for sessions that begin afterwards. Rollback sets what was set before.
 #[derive(Debug, Args)]
 pub struct SearchPath {
     #[command(flatten)]
