@@ -215,7 +215,7 @@ fn local(target: &Target) -> Result<Vec<Line>, Error> {
         let modified = Timestamp::from_second(disk::modified(&path)?).ok();
         lines.push(Line { date, name, bytes: Some(length), modified, about: None, exact: true, sum });
     }
-    lines.sort_by(|a, b| b.date.cmp(&a.date));
+    lines.sort_by_key(|line| std::cmp::Reverse(line.date));
     Ok(lines)
 }
 
