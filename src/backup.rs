@@ -3,7 +3,7 @@
 //!
 //! Pure: bytes in, values out. Nothing here asks the network or the clock; `world::web` brings the bytes.
 //!
-//! - `html`, `json` and `bucket` each read one kind of page, `hints` the sizes and times in them;
+//! - `html`, `json`, `xml` and `bucket` each read one kind of page, `hints` the sizes and times in them;
 //! - `gathered` decides which links are files, `sum` reads sums, `error` says what can be wrong.
 
 mod bucket;
@@ -13,6 +13,7 @@ mod hints;
 mod html;
 mod json;
 mod sum;
+mod xml;
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -27,6 +28,7 @@ use self::bucket::{read_bucket, refusal};
 use self::gathered::Gathered;
 use self::html::read_html;
 use self::json::read_json;
+use self::xml::read_xml_list;
 
 pub use self::error::{ListingError, NoBackup, NoSum, StorageError};
 pub use self::hints::http_date;
@@ -56,9 +58,10 @@ pub struct ListedFile {
     pub url: Url,
     /// Its size in bytes, when the page says one.
     pub size_hint: Option<u64>,
-    /// Whether `size_hint` counts single bytes; otherwise the server rounded it, up or down.
+    /// Whether size and time are what the server itself knows, in bytes and in UTC, as JSON and object stores tell it.
+    /// Pages for people round sizes, up or down, and tell times in a zone that they do not name.
     pub exact: bool,
-    /// When it was last changed, as the page writes it: UTC where the page names a zone, the server's own time otherwise.
+    /// When it was last changed: UTC if `exact`, else as the page writes it.
     pub modified: Option<DateTime>,
 }
 
@@ -73,7 +76,7 @@ pub struct Backup {
     pub url: Url,
     /// Its size in bytes as the listing has it.
     pub size_hint: Option<u64>,
-    /// Whether `size_hint` counts single bytes.
+    /// Whether size and time are the server's own, see [`ListedFile::exact`].
     pub exact: bool,
     /// When it was last changed, see [`ListedFile::modified`].
     pub modified: Option<DateTime>,
@@ -96,8 +99,8 @@ pub enum DateChoice {
 ///
 /// `final_url` is where the page was found after redirects: links are resolved against it, and what lies exactly one
 /// segment below its folder is a file. Understood are the HTML pages of the usual servers (any page whose links are
-/// the files), the JSON of nginx and caddy, and the answer of S3's ListObjectsV2. Which of them it is shows in the
-/// body, since servers are careless about the type. Text is UTF-8, or Latin-1 when it is not valid UTF-8, whatever
+/// the files), the JSON of nginx and caddy, nginx's XML, and what S3 and its relatives answer, ListObjects as well as
+/// ListObjectsV2. Which of them it is shows in the body, since servers are careless about the type. Text is UTF-8, or Latin-1 when it is not valid UTF-8, whatever
 /// charset is declared: servers declare Latin-1 over names that are UTF-8, and links are ASCII in both.
 ///
 /// # Errors
@@ -120,6 +123,7 @@ fn parse_within(
         Shape::Json => read_json(&text, &mut files)
             .map_err(|source| ListingError::Json { url: without_password(final_url), source })?,
         Shape::Bucket => next = read_bucket(&text, &mut files)?,
+        Shape::XmlList => read_xml_list(&text, &mut files)?,
         Shape::StorageError => return Err(refusal(&text, final_url)),
         Shape::Unknown => {
             let found = content_type.unwrap_or("of no declared type").to_owned();
@@ -165,8 +169,8 @@ pub fn dumps(listing: &Listing, dbname: &str) -> Vec<Backup> {
 /// The dump that is wanted among those that [`dumps`] found.
 ///
 /// # Errors
-/// When there is none, with the nearest days that have one.
-pub fn choose(backups: &[Backup], wanted: DateChoice) -> Result<&Backup, NoBackup> {
+/// When there is none, with the nearest days that have one, and those there are.
+pub fn choose<'a>(backups: &'a [Backup], dbname: &str, wanted: DateChoice) -> Result<&'a Backup, NoBackup> {
     let chosen = match wanted {
         DateChoice::Exact(date) => backups.iter().find(|backup| backup.date == date),
         DateChoice::Latest => backups.iter().max_by_key(|backup| backup.date),
@@ -180,18 +184,84 @@ pub fn choose(backups: &[Backup], wanted: DateChoice) -> Result<&Backup, NoBacku
             }
             DateChoice::Latest | DateChoice::Oldest => (None, None),
         };
-        NoBackup { wanted, earlier, later, count: backups.len() }
+        NoBackup { wanted, earlier, later, count: backups.len(), there_are: those_there_are(backups, dbname) }
     })
 }
 
-/// The URL as a message may show it: without the user and password that may stand in it.
+/// Parameters of a query that say what is listed, in which order or form. What any other holds may be a key.
+const HARMLESS: [&str; 17] = [
+    "C",
+    "F",
+    "O",
+    "P",
+    "V",
+    "continuation-token",
+    "delimiter",
+    "dir",
+    "encoding-type",
+    "fetch-owner",
+    "format",
+    "list-type",
+    "marker",
+    "max-keys",
+    "prefix",
+    "start-after",
+    "versionId",
+];
+
+/// The URL as a message may show it: without the user and password that may stand in it, and without what may be keys in
+/// its query.
 #[must_use]
 pub fn without_password(url: &Url) -> String {
+    let mut shown = url.clone();
+    if let Some(query) = url.query().filter(|query| !query.is_empty()) {
+        shown.set_query(Some(&query.split('&').map(blotted).collect::<Vec<_>>().join("&")));
+    }
     if url.username().is_empty() && url.password().is_none() {
-        return url.to_string();
+        return shown.to_string();
     }
     // A URL that has a user has a host, so that what follows the host is all of the rest.
-    format!("{}{}", &url[..Position::BeforeUsername], &url[Position::BeforeHost..])
+    format!("{}{}", &shown[..Position::BeforeUsername], &shown[Position::BeforeHost..])
+}
+
+/// A parameter without its value, unless that is harmless.
+fn blotted(pair: &str) -> String {
+    let key = pair.split_once('=').map_or(pair, |(key, _)| key);
+    match pair.split_once('=') {
+        _ if HARMLESS.contains(&key) => pair.to_owned(),
+        Some(_) => format!("{key}=***"),
+        None => "***".to_owned(),
+    }
+}
+
+/// The URL as it may be stored: as it may be shown, if that still leads to the file, and otherwise without its query.
+#[must_use]
+pub fn to_store(url: &Url) -> String {
+    let mut stored = url.clone();
+    stored.set_fragment(None);
+    if stored.query().is_some_and(|query| query.split('&').any(|pair| blotted(pair) != pair)) {
+        stored.set_query(None);
+    }
+    without_password(&stored)
+}
+
+/// Which dumps there are, for people who asked for one that there is not.
+#[must_use]
+pub fn those_there_are(dumps: &[Backup], dbname: &str) -> String {
+    const SHOWN: usize = 10;
+    let mut dates: Vec<Date> = dumps.iter().map(|dump| dump.date).collect();
+    dates.sort_unstable_by(|a, b| b.cmp(a));
+    let newest: Vec<String> = dates.iter().take(SHOWN).map(ToString::to_string).collect();
+    match newest.as_slice() {
+        [] => format!("the server lists no dump of {dbname} at all: check backup_base_url and dbname"),
+        newest => format!("the newest of {} backups: {}", dates.len(), newest.join(", ")),
+    }
+}
+
+/// Whether a file may be a dump of the database, or what lies beside one.
+#[must_use]
+pub fn belongs_to(dbname: &str, file_name: &str) -> bool {
+    file_name.strip_prefix(dbname).is_some_and(|rest| rest.starts_with('.'))
 }
 
 /// The last segment of the URL's path, decoded; `None` when it is empty or no file's name.
@@ -207,6 +277,7 @@ enum Shape {
     Html,
     Json,
     Bucket,
+    XmlList,
     StorageError,
     Unknown,
 }
@@ -219,7 +290,11 @@ fn shape(text: &str, content_type: Option<&str>) -> Shape {
     }
     match root(text) {
         "ListBucketResult" => return Shape::Bucket,
+        "list" => return Shape::XmlList,
         "Error" => return Shape::StorageError,
+        name if ["html", "head", "body"].iter().any(|html| name.eq_ignore_ascii_case(html)) => {
+            return Shape::Html;
+        }
         _ => {}
     }
     let essence =
@@ -231,11 +306,17 @@ fn shape(text: &str, content_type: Option<&str>) -> Shape {
     }
 }
 
-/// The name of the first element, after an XML declaration if there is one; empty when the text starts otherwise.
+/// The name of the first element, after declarations and comments; empty when the text starts otherwise.
 fn root(text: &str) -> &str {
     let mut rest = text.trim_start();
-    if rest.starts_with("<?xml") {
-        rest = rest.split_once("?>").map_or("", |(_, rest)| rest.trim_start());
+    loop {
+        let end = match rest {
+            _ if rest.starts_with("<!--") => "-->",
+            _ if rest.starts_with("<?") => "?>",
+            _ if rest.starts_with("<!") => ">",
+            _ => break,
+        };
+        rest = rest.split_once(end).map_or("", |(_, rest)| rest.trim_start());
     }
     let name = rest.strip_prefix('<').unwrap_or("");
     name.split(|c: char| c.is_whitespace() || c == '>' || c == '/').next().unwrap_or("")
@@ -268,10 +349,17 @@ fn is_file_name(name: &str) -> bool {
     !matches!(name, "" | "." | "..") && !name.contains(['/', '\0'])
 }
 
-/// By name; of files of one name the first stays.
+/// By name; of files of one name the first stays, and learns from the others what it does not know.
 fn sort_and_dedup(files: &mut Vec<ListedFile>) {
     files.sort_by(|a, b| a.name.cmp(&b.name));
-    files.dedup_by(|later, earlier| later.name == earlier.name);
+    files.dedup_by(|later, earlier| {
+        let same = later.name == earlier.name;
+        if same && earlier.size_hint.is_none() {
+            (earlier.size_hint, earlier.exact) = (later.size_hint, later.exact);
+            earlier.modified = later.modified.or(earlier.modified);
+        }
+        same
+    });
 }
 
 #[cfg(test)]

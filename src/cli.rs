@@ -164,6 +164,26 @@ pub enum Command {
     /// transaction: when anything else goes wrong, none of it took effect. PostgreSQL is reached on postgres_port; pgbouncer need
     /// not be set up yet. Passwords are neither shown nor recorded, and the file is never written to a disk here.
     Init(command::init::Init),
+    /// List the backups there are, newest first
+    ///
+    /// Sizes and times are the server's own: from its listing where that tells them exactly (JSON, object stores), and
+    /// otherwise by asking for each dump that is shown. In JSON, `exact` says whether that could be had.
+    Backups(command::backups::Backups),
+    /// List the tables that are restored without rows, and why
+    ///
+    /// When no dump is named and the backup cannot be had, the tables that the replication file names are listed all the
+    /// same, with a warning: they need no dump to be known.
+    Nodata(command::contents::Nodata),
+    /// Print what of a dump is restored, as a list for pg_restore -L
+    ///
+    /// Entries that are not restored are commented out, with the reason. Of a backup on the server only the table of
+    /// contents is fetched.
+    Catalog(command::contents::Catalog),
+    /// List the functions that a dump's triggers call
+    ///
+    /// They have to be kept when a schema is left out, or their triggers go as well. Of a backup on the server only the
+    /// table of contents is fetched.
+    Triggers(command::contents::Triggers),
     /// Go on with a run that was interrupted or stopped
     Continue(command::runs::Continue),
     /// Undo what a run did

@@ -17,8 +17,10 @@ mod traces;
 
 mod architecture;
 mod asking;
+mod backup_server;
 mod commands;
 mod contents;
+mod contents_of_dumps;
 mod failures;
 mod far;
 mod filtering;

@@ -48,6 +48,12 @@ pub enum ListingError {
         /// The page, without its password.
         url: String,
     },
+    /// The page leads to one that was read already, or there are too many of them.
+    #[error("the listing goes on without end at {url}")]
+    Endless {
+        /// The page, without its password.
+        url: String,
+    },
     /// More files than a listing may have.
     #[error("the listing {url} names more than {limit} files")]
     TooMany {
@@ -70,6 +76,7 @@ impl ListingError {
                 "check the bucket's name in backup_base_url, and that it may be listed from here"
             }
             Self::Incomplete { .. } => "add list-type=2 to the query of backup_base_url",
+            Self::Endless { .. } => "check the query in backup_base_url, and the server's answer to it",
             Self::TooMany { .. } => "keep the dumps in a folder of their own and point backup_base_url at it",
         }
     }
@@ -119,18 +126,15 @@ pub struct NoBackup {
     pub later: Option<Date>,
     /// How many dumps of the database there are.
     pub count: usize,
+    /// Which there are, in words.
+    pub there_are: String,
 }
 
 impl NoBackup {
-    /// What to type or look at next.
+    /// What can be asked for instead.
     #[must_use]
-    pub fn hint(&self) -> String {
-        match self.earlier.or(self.later) {
-            Some(date) => format!("choose one that is there: {date}, or latest"),
-            None => String::from(
-                "check backup_base_url and dbname: a dump is listed there as <dbname>.YYYY-MM-DD.dump",
-            ),
-        }
+    pub fn hint(&self) -> &str {
+        &self.there_are
     }
 }
 

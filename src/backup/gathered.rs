@@ -13,8 +13,9 @@ pub(super) const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.'
 /// The files of a page while it is being read.
 pub(super) struct Gathered<'a> {
     pub(super) page: &'a Url,
-    /// The page's path up to and with its last slash.
-    pub(super) folder: &'a str,
+    /// What links are resolved against: the page, or what it says itself.
+    base: Url,
+    has_base: bool,
     files: Vec<ListedFile>,
     limit: usize,
     pub(super) too_many: bool,
@@ -22,30 +23,55 @@ pub(super) struct Gathered<'a> {
 
 impl<'a> Gathered<'a> {
     pub(super) fn new(page: &'a Url, limit: usize) -> Self {
-        let path = page.path();
-        let folder = path.rfind('/').and_then(|slash| path.get(..=slash)).unwrap_or("/");
-        Self { page, folder, files: Vec::new(), limit, too_many: false }
+        Self { page, base: page.clone(), has_base: false, files: Vec::new(), limit, too_many: false }
+    }
+
+    /// Takes another base for links, as the page's first `<base href>` says. It may be on another server, but not one
+    /// that is asked without TLS when this one is asked with it.
+    pub(super) fn set_base(&mut self, href: &str) {
+        if self.has_base {
+            return;
+        }
+        self.has_base = true;
+        let base = self.page.join(href).ok();
+        let safe = |base: &Url| base.scheme() == "https" || base.scheme() == self.page.scheme();
+        if let Some(base) = base.filter(|base| base.has_host() && safe(base)) {
+            self.base = base;
+        }
+    }
+
+    /// The path up to and with its last slash.
+    fn folder(&self) -> &str {
+        let path = self.base.path();
+        path.rfind('/').and_then(|slash| path.get(..=slash)).unwrap_or("/")
     }
 
     /// A link as it stands in the page, when it leads to a file of this folder.
     pub(super) fn file_behind(&self, href: &str) -> Option<(String, Url)> {
-        let link = self.page.join(href).ok()?;
-        if link.origin() != self.page.origin() {
+        let link = self.base.join(href).ok()?;
+        if link.origin() != self.base.origin() {
             return None;
         }
         let (folder, _) = link.path().rsplit_once('/')?;
-        let is_here = self.folder.strip_suffix('/').is_some_and(|here| {
+        let is_here = self.folder().strip_suffix('/').is_some_and(|here| {
             folder == here || (here.contains('%') && percent_decode_str(folder).eq(percent_decode_str(here)))
         });
         if !is_here {
             return None;
         }
         let name = file_name(&link)?;
-        let mut url = self.page.clone();
+        // The page's own user and password are for its own server.
+        let mut url = if link.origin() == self.page.origin() { self.page.clone() } else { self.base.clone() };
         url.set_path(link.path());
         url.set_query(link.query());
         url.set_fragment(None);
         Some((name, url))
+    }
+
+    /// The file of this name in the page's folder.
+    pub(super) fn add_here(&mut self, name: &str, hints: Hints) {
+        let folder = self.folder().to_owned();
+        self.add_named(&folder, name, hints);
     }
 
     /// The file of this name in the folder that `path` is, whose segments are already encoded.

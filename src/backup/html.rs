@@ -1,4 +1,5 @@
-//! The HTML pages of the usual servers: the links are the files, and what follows a link may tell its time and size.
+//! The HTML pages of the usual servers: the links are the files, and what stands behind a link may tell its time and
+//! size. IIS tells them before the link.
 
 use std::convert::Infallible;
 
@@ -8,15 +9,21 @@ use url::Url;
 
 use super::decode;
 use super::gathered::Gathered;
-use super::hints::{Hints, tail_hints, utc};
+use super::hints::{Hints, lead_hints, tail_hints, utc};
 
 /// How much of the text after a link is searched for a date and a size, in bytes.
 const MAX_TAIL: usize = 256;
 
 /// Every `a[href]` of an HTML page; what follows it up to the next link may tell its time and size.
 pub(super) fn read_html(text: &str, files: &mut Gathered<'_>) {
-    let mut page =
-        HtmlPage { files, element: Element::Other, attribute: Attribute::Other, href: None, row: None };
+    let mut page = HtmlPage {
+        files,
+        element: Element::Other,
+        attribute: Attribute::Other,
+        href: None,
+        row: None,
+        lead: Some(String::new()),
+    };
     let mut emitter: CallbackEmitter<_> = CallbackEmitter::new(|event: CallbackEvent<'_>, _: Span<()>| {
         page.see(&event);
         None::<Infallible>
@@ -30,6 +37,9 @@ pub(super) fn read_html(text: &str, files: &mut Gathered<'_>) {
 
 enum Element {
     Link,
+    Base,
+    /// What ends a line of a list or a table.
+    Break,
     Time,
     Other,
 }
@@ -47,6 +57,8 @@ struct Row {
     url: Url,
     in_link: bool,
     tail: String,
+    /// Whether its line has ended, so that what follows speaks of others.
+    over: bool,
     hints: Hints,
 }
 
@@ -56,6 +68,8 @@ struct HtmlPage<'a, 'b> {
     attribute: Attribute,
     href: Option<String>,
     row: Option<Row>,
+    /// What stands on the line so far, if no link does.
+    lead: Option<String>,
 }
 
 impl HtmlPage<'_, '_> {
@@ -64,22 +78,25 @@ impl HtmlPage<'_, '_> {
             CallbackEvent::OpenStartTag { name } => {
                 self.element = match *name {
                     b"a" => Element::Link,
+                    b"base" => Element::Base,
                     b"time" => Element::Time,
+                    b"br" | b"hr" | b"li" | b"tr" => Element::Break,
                     _ => Element::Other,
                 };
                 self.href = None;
             }
             CallbackEvent::AttributeName { name } => {
                 self.attribute = match (*name, &self.element) {
-                    (b"href", Element::Link) => Attribute::Href,
+                    (b"href", Element::Link | Element::Base) => Attribute::Href,
                     (b"data-order", _) => Attribute::DataOrder,
                     (b"datetime", Element::Time) => Attribute::Datetime,
                     _ => Attribute::Other,
                 };
             }
             CallbackEvent::AttributeValue { value } => self.value(&decode(value)),
-            CallbackEvent::CloseStartTag { .. } => self.begin_row(),
+            CallbackEvent::CloseStartTag { .. } => self.begin(),
             CallbackEvent::EndTag { name: b"a" } => {
+                self.lead = None;
                 if let Some(row) = &mut self.row {
                     row.in_link = false;
                 }
@@ -97,30 +114,51 @@ impl HtmlPage<'_, '_> {
             (Attribute::Href, _) => self.href = self.href.take().or_else(|| Some(value.to_owned())),
             (Attribute::DataOrder, Some(row)) => {
                 row.hints.size = row.hints.size.or(value.parse().ok());
-                row.hints.exact = true;
             }
             (Attribute::Datetime, Some(row)) => row.hints.modified = row.hints.modified.or(utc(value)),
             _ => {}
         }
     }
 
+    fn begin(&mut self) {
+        match self.element {
+            Element::Base => self.href.take().iter().for_each(|href| self.files.set_base(href)),
+            Element::Link => self.begin_row(),
+            Element::Break => {
+                self.lead = Some(String::new());
+                if let Some(row) = self.row.as_mut() {
+                    row.over = true;
+                }
+            }
+            Element::Time | Element::Other => {}
+        }
+    }
+
     fn begin_row(&mut self) {
         let Some(href) = self.href.take() else { return };
         self.end_row();
+        let hints = self.lead.take().and_then(|lead| lead_hints(&lead)).unwrap_or_default();
         self.row = self.files.file_behind(&href).map(|(name, url)| Row {
             name,
             url,
             in_link: true,
             tail: String::new(),
-            hints: Hints::default(),
+            over: false,
+            hints,
         });
     }
 
     /// A link's own text is no source for anything: Apache and nginx cut long names short.
     fn text(&mut self, text: &str) {
-        if let Some(row) = self.row.as_mut().filter(|row| !row.in_link && row.tail.len() < MAX_TAIL) {
+        let listens = |row: &&mut Row| !row.in_link && !row.over && row.tail.len() < MAX_TAIL;
+        if let Some(row) = self.row.as_mut().filter(listens) {
             row.tail.extend(text.chars().take(MAX_TAIL));
             row.tail.push(' ');
+        }
+        if let Some((_, last)) = text.rsplit_once('\n') {
+            self.lead = Some(last.chars().take(MAX_TAIL).collect());
+        } else if let Some(lead) = self.lead.as_mut().filter(|lead| lead.len() < MAX_TAIL) {
+            lead.extend(text.chars().take(MAX_TAIL));
         }
     }
 

@@ -53,10 +53,17 @@ fn samples() -> Vec<Sample> {
         sample!("apache", "apache_plain.html", "", "/plain/backups/", true, None),
         sample!("apache", "apache_pre.html", "", "/pre/backups/", true, Some((1536, false, minute))),
         sample!("apache", "apache_table.html", "", "/table/backups/", true, Some((1536, false, minute))),
-        sample!("nginx", "nginx_html.html", "text/html", "/html/backups/", false, Some((1536, true, minute))),
+        sample!(
+            "nginx",
+            "nginx_html.html",
+            "text/html",
+            "/html/backups/",
+            false,
+            Some((1536, false, minute))
+        ),
         sample!("nginx", "nginx_json.json", "application/json", "/json/", false, Some((1536, true, second))),
         sample!("lighttpd", "lighttpd.html", "text/html", "/backups/", false, Some((1536, false, second))),
-        sample!("caddy", "caddy.html", "text/html", "/backups/", true, Some((1536, true, second))),
+        sample!("caddy", "caddy.html", "text/html", "/backups/", true, Some((1536, false, second))),
         sample!("python", "python_http_server.html", "text/html", "/backups/", true, None),
     ];
     for sample in &mut samples {
@@ -165,7 +172,7 @@ fn a_truncated_bucket_names_its_next_page() {
         <Contents><Key>a+b%2Bc.2026-11-20.dump</Key></Contents></ListBucketResult>";
     listing.append(parse(last.as_bytes(), None, &page).unwrap());
     assert_eq!(names(&listing), ["a b+c.2026-11-20.dump", "shop.2026-11-20.dump"]);
-    assert_eq!(listing.files[1].size_hint, None);
+    assert_eq!(listing.files[1].size_hint, Some(7));
     assert_eq!(listing.next, None);
 }
 
@@ -238,6 +245,186 @@ fn links_that_lead_elsewhere_are_no_files() {
     assert_eq!(file(&listing, "ok3").url.as_str(), "http://h.example/b/ok3");
 }
 
+/// Name, size and time of each file, as a page has them.
+fn told(body: &str, content_type: Option<&str>, page: &str) -> Vec<(String, Option<u64>, String)> {
+    let listing = parse(body.as_bytes(), content_type, &url(page)).unwrap();
+    let at = |file: &ListedFile| file.modified.map(|at| at.to_string()).unwrap_or_default();
+    listing.files.iter().map(|file| (file.name.clone(), file.size_hint, at(file))).collect()
+}
+
+fn line(name: &str, size: u64, at: &str) -> (String, Option<u64>, String) {
+    (name.to_owned(), Some(size), at.to_owned())
+}
+
+#[test]
+fn iis_tells_time_and_size_before_the_link() {
+    let page = |rows: [&str; 3]| {
+        let rows: String = rows
+            .iter()
+            .zip(["a.dump", "b.dump", "sub/"])
+            .map(|(lead, name)| format!("{lead} <A HREF=\"/b/{name}\">{name}</A><br>"))
+            .collect();
+        format!(
+            "<html><head><title>h - /b/</title></head><body><H1>h - /b/</H1><hr>\r\n\r\n\
+             <pre><A HREF=\"/\">[To Parent Directory]</A><br><br>{rows}</pre><hr></body></html>"
+        )
+    };
+    let of = |rows| told(&page(rows), Some("text/html; charset=UTF-8"), "http://h/b/");
+    let expected = [line("a.dump", 1536, "2026-11-20T03:12:00"), line("b.dump", 12, "2026-11-21T12:05:00")];
+    for rows in [
+        [
+            "11/20/2026  3:12 AM         1536",
+            "11/21/2026 12:05 PM           12",
+            "11/21/2026  1:00 AM   &lt;dir&gt;",
+        ],
+        ["20/11/2026    03:12         1536", "21/11/2026    12:05   12", "21/11/2026  01:00   &lt;dir&gt;"],
+        ["20.11.2026    03:12         1536", "21.11.2026    12:05   12", "21.11.2026  01:00   &lt;dir&gt;"],
+        ["2026-11-20    03:12         1536", "2026-11-21    12:05   12", "2026-11-21  01:00   &lt;dir&gt;"],
+        [
+            "Friday, November 20, 2026  3:12 AM  1536",
+            "Saturday, November 21, 2026  12:05 PM  12",
+            "Saturday, November 21, 2026  1:00 AM  &lt;dir&gt;",
+        ],
+    ] {
+        assert_eq!(of(rows), expected, "{rows:?}");
+    }
+    // The seventh of June or the sixth of July: nobody can tell.
+    let unsure = of(["06/07/2026 03:12 1536", "06/06/2026 03:12 12", ""]);
+    assert_eq!(
+        unsure,
+        [("a.dump".to_owned(), Some(1536), String::new()), line("b.dump", 12, "2026-06-06T03:12:00")]
+    );
+}
+
+#[test]
+fn links_are_resolved_against_the_base_that_the_page_names() {
+    let names_of = |base: &str, page: &str| {
+        let body = format!("<head>{base}<base href='/other/'></head><a href=x.dump>x</a><a href='y%2edump'>");
+        let listing = parse(body.as_bytes(), Some("text/html"), &url(page)).unwrap();
+        listing.files.iter().map(|file| file.url.to_string()).collect::<Vec<_>>()
+    };
+    let there = |folder: &str| vec![format!("{folder}x.dump"), format!("{folder}y%2edump")];
+    let page = "http://me:secret@h/b/index?x=1";
+    assert_eq!(names_of("<base href='/c/'>", page), there("http://me:secret@h/c/"));
+    assert_eq!(names_of("<BASE HREF=d/>", page), there("http://me:secret@h/b/d/"));
+    assert_eq!(names_of("<base target=_top>", page), there("http://me:secret@h/other/"));
+    // The user is for the page's own server.
+    assert_eq!(names_of("<base href='//cdn/c/'>", page), there("http://cdn/c/"));
+    // Nobody is led from https to http.
+    assert_eq!(names_of("<base href='http://cdn/c/'>", "https://h/b/"), there("https://h/b/"));
+}
+
+#[test]
+fn a_second_link_to_a_file_tells_what_the_first_does_not() {
+    let body = "<pre><a href=\"x.dump\"><img src=i></a> <a href=\"x.dump\">x.dump</a> 2026-11-20 03:12  1.5K\n</pre>";
+    assert_eq!(told(body, Some("text/html"), "http://h/b/"), [line("x.dump", 1536, "2026-11-20T03:12:00")]);
+}
+
+#[test]
+fn names_differ_by_their_case_and_html_is_known_by_its_look() {
+    let body = "<!-- made by hand -->\n<!DOCTYPE HTML>\n<HTML><BODY><UL>\
+        <LI><A HREF=shop&#46;2026-11-21.dump>a</A><LI><A HREF='Shop.2026-11-21.dump#top'>b</A>\
+        <LI><A HREF='shop.2026-11-21.dump?raw=1'>again</A></UL>";
+    let page = url("http://h/b/");
+    for content_type in [None, Some("text/plain"), Some("application/octet-stream")] {
+        let listing = parse(body.as_bytes(), content_type, &page).unwrap();
+        assert_eq!(names(&listing), ["Shop.2026-11-21.dump", "shop.2026-11-21.dump"]);
+        assert_eq!(dumps(&listing, "shop").len(), 1);
+        assert_eq!(dumps(&listing, "Shop").len(), 1);
+    }
+}
+
+#[test]
+fn lists_in_json_may_tell_numbers_and_paths_in_other_ways() {
+    let body = r#"[{"name":"a.dump","type":"file","size":"7","mtime":1795216365},
+        {"name":"b.dump","is_dir":0,"size":8,"mtime":"2026-11-20T23:12:45Z"},
+        {"name":"/b/c.dump","size":9,"mod_time":"2026-11-20T23:12:45.123Z"},
+        {"name":"http://h/b/d%20e.dump","size":10},
+        {"name":"f%20g.dump","size":11,"url":"./f%2520g.dump","mtime":null},
+        {"name":"/elsewhere/h.dump","size":12},{"name":"sub","is_dir":1},{"name":"pipe","type":"other"}]"#;
+    let found = told(body, Some("text/plain"), "http://h/b/");
+    let seen: Vec<(&str, Option<u64>)> = found.iter().map(|(name, size, _)| (name.as_str(), *size)).collect();
+    assert_eq!(
+        seen,
+        [
+            ("a.dump", Some(7)),
+            ("b.dump", Some(8)),
+            ("c.dump", Some(9)),
+            ("d e.dump", Some(10)),
+            ("f%20g.dump", Some(11))
+        ]
+    );
+    assert!(found[..2].iter().all(|(_, _, at)| at.starts_with("2026-11-2")), "{found:?}");
+}
+
+#[test]
+fn nginx_lists_in_xml_as_well() {
+    let body = "<?xml version=\"1.0\"?>\n<list>\n<directory mtime=\"2026-11-22T07:08:44Z\">archive dir</directory>\n\
+        <file mtime=\"2026-11-20T03:12:45Z\" size=\"1536\">shop.2026-11-20.dump</file>\n\
+        <other mtime=\"2026-11-20T03:12:45Z\">pipe</other>\n\
+        <file mtime=\"2026-11-21T03:12:45Z\" size=\"7\">a b&amp;c.dump</file>\n</list>\n";
+    assert_eq!(
+        told(body, Some("text/xml"), "http://h/b/"),
+        [
+            line("a b&c.dump", 7, "2026-11-21T03:12:45"),
+            line("shop.2026-11-20.dump", 1536, "2026-11-20T03:12:45")
+        ]
+    );
+}
+
+/// Where a bucket's page says that it goes on.
+fn next(body: &str, page: &str) -> String {
+    parse(body.as_bytes(), None, &url(page)).unwrap().next.map(|next| next.to_string()).unwrap_or_default()
+}
+
+#[test]
+fn a_bucket_listed_in_the_old_way_goes_on_behind_its_marker() {
+    let with = |inside: &str| {
+        format!(
+            "<?xml version='1.0' encoding='UTF-8'?><ListBucketResult xmlns='http://doc.s3.amazonaws.com/2006-03-01'>\
+             <Name>b</Name><Prefix>n/</Prefix><Marker></Marker>{inside}<IsTruncated>true</IsTruncated>\
+             <Contents><Key>n/a+b.dump</Key><Size>1</Size></Contents>\
+             <CommonPrefixes><Prefix>n/sub/</Prefix></CommonPrefixes>\
+             <Contents><Key>n/c.dump</Key><Size></Size></Contents></ListBucketResult>"
+        )
+    };
+    let page = "https://storage.example/b/?prefix=n/&marker=old";
+    assert_eq!(next(&with(""), page), "https://storage.example/b/?prefix=n/&marker=n%2Fsub%2F");
+    let told_so = with("<NextMarker>n/a+b.dump</NextMarker>");
+    assert_eq!(next(&told_so, page), "https://storage.example/b/?prefix=n/&marker=n%2Fa%2Bb.dump");
+    let encoded = with("<EncodingType>url</EncodingType><NextMarker>n%2Fa+b.dump</NextMarker>");
+    assert_eq!(next(&encoded, page), "https://storage.example/b/?prefix=n/&marker=n%2Fa%20b.dump");
+    // A store that does not know list-type answers in the old way as well.
+    let newer = "https://storage.example/b/?prefix=n/&list-type=2";
+    assert_eq!(
+        next(&told_so, newer),
+        "https://storage.example/b/?prefix=n/&list-type=2&marker=n%2Fa%2Bb.dump"
+    );
+    let listing = parse(with("").as_bytes(), None, &url(page)).unwrap();
+    assert_eq!(names(&listing), ["a+b.dump", "c.dump"]);
+    assert_eq!(listing.files[0].url.as_str(), "https://storage.example/b/n/a%2Bb.dump");
+}
+
+#[test]
+fn a_folder_that_the_path_names_already_is_not_entered_twice() {
+    let body = "<ListBucketResult><Prefix>n/</Prefix><IsTruncated>False</IsTruncated>\
+        <Contents><Key>n/a.dump</Key></Contents></ListBucketResult>";
+    let at = |page: &str| parse(body.as_bytes(), None, &url(page)).unwrap().files[0].url.path().to_owned();
+    assert_eq!(at("https://gateway.example/b/n/"), "/b/n/a.dump");
+    assert_eq!(at("https://n.example/?prefix=n/"), "/n/a.dump");
+    assert_eq!(at("https://s3.example/n/?prefix=n/"), "/n/n/a.dump");
+}
+
+#[test]
+fn what_may_be_a_key_is_neither_shown_nor_stored() {
+    let signed = url("https://me:pw@h/b/?list-type=2&prefix=n/&X-Amz-Signature=abc&sig=d%3De&f");
+    let shown = "https://h/b/?list-type=2&prefix=n/&X-Amz-Signature=***&sig=***&***";
+    assert_eq!(without_password(&signed), shown);
+    assert_eq!(to_store(&signed), "https://h/b/");
+    assert_eq!(to_store(&url("https://me:pw@h/b/?prefix=n/#x")), "https://h/b/?prefix=n/");
+    assert_eq!(to_store(&url("https://h/x.dump?versionId=7")), "https://h/x.dump?versionId=7");
+}
+
 #[test]
 fn names_that_are_not_utf8_are_read_as_latin1() {
     let body = b"<a href=\"caf\xe9.txt\">raw</a> <a href=\"th%e9\">encoded</a>";
@@ -265,13 +452,13 @@ fn caddys_json_is_read_and_an_empty_folder_is_empty() {
 #[test]
 fn sizes_are_powers_of_1024_and_never_overflow() {
     let cases = [
-        ("5000", Some((5000, true))),
-        ("4.9K", Some((5017, false))),
-        ("1.5T", Some((1_649_267_441_664, false))),
-        ("1536G", Some((1_649_267_441_664, false))),
-        ("12MiB", Some((12 << 20, false))),
-        ("10B", Some((10, false))),
-        ("99999999999E", Some((u64::MAX, false))),
+        ("5000", Some(5000)),
+        ("4.9K", Some(5017)),
+        ("1.5T", Some(1_649_267_441_664)),
+        ("1536G", Some(1_649_267_441_664)),
+        ("12MiB", Some(12 << 20)),
+        ("10B", Some(10)),
+        ("99999999999E", Some(u64::MAX)),
         ("99999999999999999999", None),
         ("1.2.3K", None),
         ("-", None),
@@ -331,7 +518,8 @@ fn a_sum_beside_a_dump_is_found() {
 #[test]
 fn the_dump_of_the_date_is_chosen_and_no_other() {
     let dumps = dumps(&nginx(), "shop");
-    let chosen = |wanted| choose(&dumps, wanted).map(|backup| backup.date).map_err(|none| none.to_string());
+    let chosen =
+        |wanted| choose(&dumps, "shop", wanted).map(|backup| backup.date).map_err(|none| none.to_string());
     assert_eq!(chosen(DateChoice::Latest), Ok(date(2026, 11, 21)));
     assert_eq!(chosen(DateChoice::Oldest), Ok(date(2026, 11, 20)));
     assert_eq!(chosen(DateChoice::Exact(date(2026, 11, 20))), Ok(date(2026, 11, 20)));
@@ -340,13 +528,13 @@ fn the_dump_of_the_date_is_chosen_and_no_other() {
         Err("no backup of 2026-11-23: the nearest of 2 is 2026-11-21".into())
     );
     assert_eq!(
-        choose(&[], DateChoice::Latest).unwrap_err().to_string(),
+        choose(&[], "shop", DateChoice::Latest).unwrap_err().to_string(),
         "no backup: the listing has none of this database"
     );
     let gap = [dumps[0].clone(), Backup { date: date(2026, 11, 25), ..dumps[1].clone() }];
-    let none = choose(&gap, DateChoice::Exact(date(2026, 11, 22))).unwrap_err();
+    let none = choose(&gap, "shop", DateChoice::Exact(date(2026, 11, 22))).unwrap_err();
     assert_eq!(none.to_string(), "no backup of 2026-11-22: the nearest of 2 are 2026-11-20 and 2026-11-25");
-    assert_eq!(none.hint(), "choose one that is there: 2026-11-20, or latest");
+    assert_eq!(none.hint(), "the newest of 2 backups: 2026-11-25, 2026-11-20");
 }
 
 #[test]
@@ -382,7 +570,7 @@ fn a_sum_is_read_in_each_form() {
 #[test]
 fn a_shown_url_has_no_password() {
     let shown = |text| without_password(&url(text));
-    assert_eq!(shown("https://me:secret@h.example:8443/a?b#c"), "https://h.example:8443/a?b#c");
+    assert_eq!(shown("https://me:secret@h.example:8443/a?b#c"), "https://h.example:8443/a?***#c");
     assert_eq!(shown("http://me@h.example/"), "http://h.example/");
     assert_eq!(shown("http://:secret@h.example/"), "http://h.example/");
     assert_eq!(shown("http://h.example/a@b"), "http://h.example/a@b");

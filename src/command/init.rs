@@ -4,9 +4,9 @@ use clap::Args;
 
 use super::upkeep::not_configured;
 use super::{App, Typed};
+use crate::backup;
 use crate::error::{Error, ExitCode};
 use crate::plan;
-use crate::step::preflight::without_secrets;
 
 /// `init`.
 #[derive(Debug, Args)]
@@ -21,7 +21,7 @@ impl Init {
         let target = app.target(&self.dbname)?;
         let url = target.dumpall_url();
         let url = url.ok_or_else(|| not_configured(&target, "dumpall_url", "/path/of/globals.sql"))?;
-        let plan = plan::init(app.place(&target), without_secrets(&url));
+        let plan = plan::init(app.place(&target), backup::to_store(&url));
         app.carry_out(&target, Typed::new("init", &[Some(&self.dbname)]), plan).await
     }
 }

@@ -2,6 +2,8 @@
 //!
 //! What they share is the [`App`]: what was typed for all of them, the configuration, the journal, and the engine.
 
+pub mod backups;
+pub mod contents;
 pub mod copies;
 pub mod databases;
 pub mod get;
@@ -43,10 +45,10 @@ use crate::database::{DateWord, DatedName};
 use crate::error::{Error, ExitCode};
 use crate::plan::Plan;
 use crate::report::{self, Style};
-use crate::step::{Kinds, Login, Secrets, Settings, write};
-use crate::world::postgres::Session;
-use crate::world::postgres::{Server, literal};
+use crate::step::{Kinds, Secrets, Settings, write};
+use crate::world::postgres::{Server, Session, literal};
 use crate::world::process::Program;
+use crate::world::web::Access;
 use crate::world::{disk, machine};
 
 /// What the commands share.
@@ -94,6 +96,10 @@ async fn dispatch(app: &App, command: Command) -> Result<ExitCode, Error> {
         Command::Vacuumdb(given) => given.run(app).await,
         Command::SearchPath(given) => given.run(app).await,
         Command::Init(given) => given.run(app).await,
+        Command::Backups(given) => given.run(app).await,
+        Command::Nodata(given) => given.run(app).await,
+        Command::Catalog(given) => given.run(app).await,
+        Command::Triggers(given) => given.run(app).await,
         Command::Continue(given) => given.run(app).await,
         Command::Rollback(given) => given.run(app).await,
         Command::History(given) => given.run(app).await,
@@ -536,13 +542,12 @@ fn started(engine: &Engine, target: &Target, command: Typed, plan: Plan) -> RunS
 
 /// What the steps need and the journal must not hold.
 pub fn secrets(target: &Target) -> Secrets {
-    let url = target.backups_url();
-    let login = Login {
-        server: url.origin(),
-        user: url.username().to_owned(),
-        password: url.password().map(str::to_owned),
-    };
-    Secrets { backup: Some(login).filter(|login| !login.user.is_empty()), globals: target.dumpall_url() }
+    Secrets { backup: Some(access(target)), globals: target.dumpall_url() }
+}
+
+/// The way into the backup server.
+fn access(target: &Target) -> Access {
+    Access::new(target.backups_url(), target.backup_token_file.clone(), target.ca_file.clone())
 }
 
 fn read_config(path: &Path) -> Result<Config, Error> {

@@ -7,15 +7,14 @@ use clap::Args;
 use jiff::civil::Date;
 use journal::store::Store;
 
-use super::{App, Typed, absolute};
-use crate::backup::{self, DateChoice};
+use super::{App, Typed, absolute, backups};
+use crate::backup;
 use crate::config::{DefaultDate, Replication, Target};
 use crate::contents::Rules;
 use crate::database::{DateWord, DumpName};
 use crate::error::{Error, ExitCode};
 use crate::plan::{self, Wishes};
 use crate::world::disk;
-use crate::world::web::{Web, WebOptions};
 
 /// `restore`.
 #[derive(Debug, Args)]
@@ -55,9 +54,9 @@ impl Restore {
             DefaultDate::Today => DateWord::Today,
             DefaultDate::Latest => DateWord::Latest,
         };
-        let date = date_of_backup(app, &target, self.date.as_deref(), default).await?;
+        let (date, backup) = wanted_backup(app, &target, self.date.as_deref(), default).await?;
         let settings = app.settings(&target, date)?;
-        let (backup, listed_at) = backup_url(&target, date)?;
+        let listed_at = backups::folder(&target);
         let command = Typed::new("restore", &[Some(&self.dbname), self.date.as_deref()]);
         with_rules(app, &target, command, |wishes| plan::restore(settings, wishes, backup, listed_at)).await
     }
@@ -90,9 +89,9 @@ impl Fetch {
     /// Brings the dump here.
     pub async fn run(self, app: &App) -> Result<ExitCode, Error> {
         let target = app.target(&self.dbname)?;
-        let date = date_of_backup(app, &target, self.date.as_deref(), DateWord::Today).await?;
+        let (date, backup) = wanted_backup(app, &target, self.date.as_deref(), DateWord::Today).await?;
         let settings = app.settings(&target, date)?;
-        let (backup, listed_at) = backup_url(&target, date)?;
+        let listed_at = backups::folder(&target);
         let command = Typed::new("fetch", &[Some(&self.dbname), self.date.as_deref()]);
         app.carry_out(&target, command, plan::only_fetch(settings, backup, listed_at)).await
     }
@@ -130,7 +129,7 @@ fn wishes(target: &Target, rules: String) -> Wishes {
 }
 
 /// What of a dump is restored, as the configuration has it.
-fn rules(target: &Target) -> Result<Rules, Error> {
+pub(super) fn rules(target: &Target) -> Result<Rules, Error> {
     let tables_nodata_named = match &target.replication {
         None => Default::default(),
         Some(path) => {
@@ -146,37 +145,14 @@ fn rules(target: &Target) -> Result<Rules, Error> {
     })
 }
 
-/// The dump's URL and that of the folder it is in, both without user and password.
-fn backup_url(target: &Target, date: Date) -> Result<(String, String), Error> {
-    let folder = target.backups_url();
-    let name = DumpName::new(&target.dbname, date)?.to_string();
-    let mut dump = folder.clone();
-    dump.set_query(None);
-    let not_a_folder =
-        || Error::new(ExitCode::USAGE, format!("{} cannot hold dumps", backup::without_password(&folder)));
-    dump.path_segments_mut().map_err(|()| not_a_folder())?.pop_if_empty().push(&name);
-    Ok((backup::without_password(&dump), backup::without_password(&folder)))
-}
-
-/// The date that a word means among the backups that are there.
-async fn date_of_backup(
+/// The date that a word means among the backups, and the URL of that day's, as it may be stored.
+async fn wanted_backup(
     app: &App,
     target: &Target,
     typed: Option<&str>,
     default: DateWord,
-) -> Result<Date, Error> {
+) -> Result<(Date, String), Error> {
     let word = typed.map_or(Ok(default), str::parse)?;
-    let choice = match word {
-        DateWord::Latest => DateChoice::Latest,
-        DateWord::Oldest => DateChoice::Oldest,
-        word => return app.date_of_copy(target, word).await,
-    };
-    let web = Web::new(&WebOptions::default()).map_err(journal::event::Failure::from)?;
-    let page = web.list(&target.backups_url()).await.map_err(journal::event::Failure::from)?;
-    let listing = backup::parse(&page.body, page.content_type.as_deref(), &page.final_url)
-        .map_err(|error| Error::new(ExitCode::FAILED, error.to_string()).hint(error.hint()))?;
-    let dumps = backup::dumps(&listing, &target.dbname);
-    let chosen = backup::choose(&dumps, choice)
-        .map_err(|error| Error::new(ExitCode::MISSING, error.to_string()).hint(error.hint()))?;
-    Ok(chosen.date)
+    let found = backups::find(app, target, word).await?;
+    Ok((found.date, backup::to_store(&found.url)))
 }

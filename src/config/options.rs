@@ -113,6 +113,19 @@ use DefaultValue::{Required, Unset, Value};
 pub static OPTIONS: &[OptionSpec] = &[
     spec("backup_host", Kind::BackupHost, Required, "the server that serves the backups over HTTP"),
     spec("backup_base_url", Kind::BackupPath, Required, "the directory that lists this database's dumps"),
+    spec(
+        "backup_token_file",
+        Kind::LocalPath,
+        Unset,
+        "a file that holds the bearer token for the server of backup_base_url, and nothing else; without it, and without \
+         a user in the URL, what ~/.netrc (or the file that $NETRC names) has for the host lets in",
+    ),
+    spec(
+        "ca_file",
+        Kind::LocalPath,
+        Unset,
+        "certificates (PEM) of authorities to trust besides the system's, for https",
+    ),
     spec("dumpall_url", Kind::BackupPath, Unset, "the file made by pg_dumpall -g, for init"),
     spec("host", Kind::Host, Required, "the target host: PostgreSQL, pgbouncer, ssh and scp all use it"),
     spec("dbname", Kind::Database, Required, "the database's name; a dated copy is dbname_YYYYMMDD"),

@@ -24,6 +24,10 @@ pub struct Target {
     pub section: String,
     /// The directory of the dumps: `backup_base_url` joined to `backup_host`; its path ends in a slash.
     pub backups: SecretUrl,
+    /// The file that holds the bearer token for the server of `backups`.
+    pub backup_token_file: Option<PathBuf>,
+    /// Certificates of authorities that are trusted besides the system's.
+    pub ca_file: Option<PathBuf>,
     /// The file made by `pg_dumpall -g`: `dumpall_url` joined to `backup_host`.
     pub dumpall: Option<SecretUrl>,
     /// The target host; never begins with `-`, never holds white space.
@@ -126,6 +130,8 @@ impl Target {
         let target = Target {
             section: section.to_owned(),
             backups: reader.value("backup_base_url", |text| value::below_host(&server, text, true))?,
+            backup_token_file: reader.optional("backup_token_file", path)?,
+            ca_file: reader.optional("ca_file", path)?,
             dumpall: reader.optional("dumpall_url", |text| value::below_host(&server, text, false))?,
             host: reader.value("host", value::host)?,
             dbname: reader.value("dbname", |text| value::name(text, DBNAME_BYTES))?,

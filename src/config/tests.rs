@@ -112,7 +112,9 @@ fn a_section_that_sets_only_what_it_must_has_the_documented_defaults() {
     let target = target("").unwrap();
     let shown = serde_json::to_value(&target).unwrap();
     let expected = serde_json::json!({
-        "section": "shop.dev", "backups": "http://backup.example/shop/", "dumpall": null, "host": "db.example",
+        "section": "shop.dev", "backups": "http://backup.example/shop/", "backup_token_file": null,
+            "ca_file": null,
+            "dumpall": null, "host": "db.example",
         "dbname": "shop", "dbowner": "shop_owner", "dbuser": "postgres", "maintdb": "postgres",
         "db_encoding": "UTF8", "postgres_port": 5432, "postgres_major": "15", "pgbouncer_port": 6432,
         "pgbouncer_conf": "/etc/pgbouncer/pgbouncer.ini", "remove_dump": true, "keep_bases": 2,

@@ -22,6 +22,8 @@ const CHUNK: usize = 64 * 1024;
 /// pg_dump writes its `sizeof(int)`, which is 4 on every platform PostgreSQL runs on.
 const INTEGER_SIZE: usize = 4;
 const WIDEST_OFFSET: u8 = 8;
+/// By its first so many bytes one can tell what a file is.
+const TELLING: usize = 512;
 
 /// A complete head: everything up to the first data block.
 #[derive(Debug)]
@@ -34,10 +36,12 @@ pub(super) struct Head {
 impl Head {
     /// Reads exactly the head, or says why there is none.
     pub(super) fn read(reader: &mut impl Read) -> Result<Self, ContentsError> {
-        let mut walk =
-            Walk { reader, bytes: Vec::new(), strings: Vec::new(), offset_size: 8, version: OLDEST };
+        let mut walk = Walk::new(reader, Shape::default());
         walk.header()?;
-        walk.contents()?;
+        let count = walk.preamble()?;
+        for _ in 0..count {
+            walk.entry()?;
+        }
         let Walk { bytes, strings, .. } = walk;
         let foreign_text = strings
             .iter()
@@ -77,24 +81,93 @@ impl Head {
     }
 }
 
+/// How far the contents of an archive reach, found out while its start is still coming.
+#[derive(Debug, Default)]
+pub struct Extent {
+    shape: Shape,
+    /// How many entries are still to be walked, once the number of all is known.
+    left: Option<i64>,
+    /// Where the next of them begins.
+    at: usize,
+}
+
+impl Extent {
+    /// The length of the contents in bytes, or `None` while `start` does not have all of them. `start` is that of the
+    /// same archive at every call, and longer each time; what was walked once is not walked again.
+    ///
+    /// # Errors
+    /// When these are no contents that [`Contents::read`](super::Contents::read) would take.
+    pub fn of(&mut self, start: &[u8]) -> Result<Option<u64>, ContentsError> {
+        match self.walk(start) {
+            Ok(()) => Ok(Some(self.at as u64)),
+            Err(ContentsError::Truncated { .. }) => Ok(None),
+            // What it is instead takes some bytes to tell.
+            Err(ContentsError::NotAnArchive { .. }) if start.len() < TELLING => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn walk(&mut self, start: &[u8]) -> Result<(), ContentsError> {
+        let mut left = match self.left {
+            Some(left) => left,
+            None => {
+                let mut rest = start;
+                let mut walk = Walk::new(&mut rest, Shape::default());
+                walk.header()?;
+                let count = walk.preamble()?;
+                (self.shape, self.at, self.left) = (walk.shape, walk.bytes.len(), Some(count));
+                count
+            }
+        };
+        while left > 0 {
+            let mut rest = start.get(self.at..).unwrap_or_default();
+            let mut walk = Walk::new(&mut rest, self.shape);
+            walk.entry()?;
+            self.at += walk.bytes.len();
+            left -= 1;
+            self.left = Some(left);
+            if self.at as u64 > LIMIT {
+                return Err(ContentsError::TooLarge { limit: LIMIT });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What the header says that the rest is read by.
+#[derive(Debug, Clone, Copy)]
+struct Shape {
+    version: ArchiveVersion,
+    offset_size: usize,
+}
+
+impl Default for Shape {
+    fn default() -> Self {
+        Self { version: OLDEST, offset_size: 8 }
+    }
+}
+
 struct Walk<'a, R> {
     reader: &'a mut R,
     bytes: Vec<u8>,
     strings: Vec<Range<usize>>,
-    offset_size: usize,
-    version: ArchiveVersion,
+    shape: Shape,
 }
 
-impl<R: Read> Walk<'_, R> {
+impl<'a, R: Read> Walk<'a, R> {
+    fn new(reader: &'a mut R, shape: Shape) -> Self {
+        Self { reader, bytes: Vec::new(), strings: Vec::new(), shape }
+    }
+
     fn header(&mut self) -> Result<(), ContentsError> {
         self.magic()?;
-        self.version = ArchiveVersion::new(self.byte()?, self.byte()?, self.byte()?);
-        if self.version > NEWEST {
-            return Err(ContentsError::NewerVersion { version: self.version, newest: NEWEST });
+        self.shape.version = ArchiveVersion::new(self.byte()?, self.byte()?, self.byte()?);
+        if self.shape.version > NEWEST {
+            return Err(ContentsError::NewerVersion { version: self.shape.version, newest: NEWEST });
         }
-        if self.version < OLDEST {
+        if self.shape.version < OLDEST {
             return Err(ContentsError::Unsupported {
-                what: format!("archive version {} is older than {OLDEST}", self.version),
+                what: format!("archive version {} is older than {OLDEST}", self.shape.version),
             });
         }
         let int_size = self.byte()?;
@@ -105,7 +178,7 @@ impl<R: Read> Walk<'_, R> {
         if !(1..=WIDEST_OFFSET).contains(&offset_size) {
             return Err(ContentsError::Unsupported { what: format!("offsets of {offset_size} bytes") });
         }
-        self.offset_size = usize::from(offset_size);
+        self.shape.offset_size = usize::from(offset_size);
         match self.byte()? {
             CUSTOM_FORMAT => {}
             3 | 5 => {
@@ -115,7 +188,7 @@ impl<R: Read> Walk<'_, R> {
                 return Err(ContentsError::Unsupported { what: format!("archive format {other}") });
             }
         }
-        if self.version >= ArchiveVersion::new(1, 15, 0) {
+        if self.shape.version >= ArchiveVersion::new(1, 15, 0) {
             self.byte()?;
         } else {
             self.integer()?;
@@ -132,14 +205,15 @@ impl<R: Read> Walk<'_, R> {
             if !first.is_empty() && MAGIC.starts_with(&first) {
                 return Err(ContentsError::Truncated { length: first.len() as u64 });
             }
-            self.reader.take(512 - MAGIC.len() as u64).read_to_end(&mut first)?;
+            self.reader.take((TELLING - MAGIC.len()) as u64).read_to_end(&mut first)?;
             return Err(ContentsError::NotAnArchive { found: Found::by_first_bytes(&first) });
         }
         self.bytes.extend(first);
         Ok(())
     }
 
-    fn contents(&mut self) -> Result<(), ContentsError> {
+    /// What stands between header and entries: when and where the dump was made. Gives the number of entries.
+    fn preamble(&mut self) -> Result<i64, ContentsError> {
         const TIMESTAMP_FIELDS: usize = 7;
         for _ in 0..TIMESTAMP_FIELDS {
             self.integer()?;
@@ -150,10 +224,7 @@ impl<R: Read> Walk<'_, R> {
         if count < 0 {
             return Err(ContentsError::Damaged { what: format!("{count} entries") });
         }
-        for _ in 0..count {
-            self.entry()?;
-        }
-        Ok(())
+        Ok(count)
     }
 
     fn entry(&mut self) -> Result<(), ContentsError> {
@@ -166,11 +237,11 @@ impl<R: Read> Walk<'_, R> {
         self.integer()?;
         // Definition, drop statement, copy statement, schema, tablespace.
         self.strings(5)?;
-        if self.version >= ArchiveVersion::new(1, 14, 0) {
+        if self.shape.version >= ArchiveVersion::new(1, 14, 0) {
             // Table access method.
             self.strings(1)?;
         }
-        if self.version >= ArchiveVersion::new(1, 16, 0) {
+        if self.shape.version >= ArchiveVersion::new(1, 16, 0) {
             // Kind of relation.
             self.integer()?;
         }
@@ -181,7 +252,7 @@ impl<R: Read> Walk<'_, R> {
                 return Err(ContentsError::Damaged { what: "a dependency without an id".to_owned() });
             }
         }
-        self.take(1 + self.offset_size)?;
+        self.take(1 + self.shape.offset_size)?;
         Ok(())
     }
 

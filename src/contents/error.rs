@@ -106,6 +106,8 @@ pub enum Found {
     Zip,
     /// pg_dump's tar format, or any tar file.
     Tar,
+    /// A folder: what pg_dump -Fd writes, or any other.
+    Folder,
     /// The `toc.dat` of a directory-format dump, or of one in a tar file.
     DirectoryToc,
     /// A dump in plain SQL.
@@ -129,6 +131,7 @@ impl fmt::Display for Found {
             Self::Bzip2 => "a bzip2 file",
             Self::Zip => "a zip file",
             Self::Tar => "a tar file",
+            Self::Folder => "a folder, as pg_dump -Fd writes it",
             Self::DirectoryToc => "the toc.dat of a directory-format or tar-format dump",
             Self::PlainSql => "a plain SQL dump",
             Self::ClusterSql => "a plain SQL dump of a whole cluster",
@@ -189,7 +192,7 @@ impl Found {
             Self::Gzip | Self::Zstd | Self::Lz4 | Self::Xz | Self::Bzip2 | Self::Zip => {
                 "unpack it first; pg_dump -Fc compresses by itself"
             }
-            Self::Tar | Self::DirectoryToc => "make the backup with pg_dump -Fc",
+            Self::Tar | Self::Folder | Self::DirectoryToc => "make the backup with pg_dump -Fc",
             Self::PlainSql | Self::ClusterSql => "load it with psql, or make the backup with pg_dump -Fc",
             Self::Unknown => "make the backup with pg_dump -Fc, and check that the download is complete",
         }

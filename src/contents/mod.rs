@@ -6,7 +6,8 @@
 //! - `archive` bounds and reads the bytes, `error` says what else they may have been;
 //! - `sql` splits definitions into tokens, `needs` knows what each entry needs in order to be restored;
 //! - `globals` is the other kind of dump, of what all databases of a server share: `pg_dumpall -g`;
-//! - `rules` are what is wanted, `filter` decides, `selection` answers questions about the outcome, `list` prints it.
+//! - `rules` are what is wanted, `filter` decides, `selection` answers questions about the outcome, `list` prints it;
+//! - `triggers` are followed to their functions.
 
 mod archive;
 mod error;
@@ -17,6 +18,7 @@ mod needs;
 mod rules;
 mod selection;
 mod sql;
+mod triggers;
 
 use std::collections::HashSet;
 use std::fmt;
@@ -24,11 +26,13 @@ use std::io::Read;
 
 use serde::{Deserialize, Serialize};
 
+pub use self::archive::Extent;
 pub use self::error::{ContentsError, Found};
 pub use self::filter::filter;
 pub use self::globals::{Global, Globals, GlobalsError, Part};
 pub use self::rules::Rules;
 pub use self::selection::{Dropped, Reason, Selection, Warning};
+pub use self::triggers::{TriggerFunction, trigger_functions};
 pub use libpgdump::format::ArchiveMetadata;
 pub use libpgdump::{ArchiveVersion, CompressionAlgorithm, Entry, ObjectType, OffsetState, Section};
 

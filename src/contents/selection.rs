@@ -125,6 +125,20 @@ impl fmt::Display for Reason {
     }
 }
 
+impl Reason {
+    /// The option that says so, where one does.
+    #[must_use]
+    pub fn option(&self) -> Option<&'static str> {
+        match self {
+            Self::Schema { .. } => Some("schemas"),
+            Self::RowsOfSchema { .. } => Some("schemas_nodata"),
+            Self::RowsMatch { .. } => Some("tablename_nodata_regexp"),
+            Self::RowsNamed { .. } => Some("replication"),
+            _ => None,
+        }
+    }
+}
+
 /// A rule that has nothing to act upon.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Warning {
@@ -187,17 +201,24 @@ impl Selection {
             .collect()
     }
 
-    /// Restored tables whose rows are in the dump, but are not restored.
+    /// Restored tables whose rows are in the dump, but are not restored, in the archive's order, and why they are not.
     #[must_use]
-    pub fn tables_without_rows(&self, contents: &Contents) -> Vec<QualifiedName> {
-        let dropped: HashSet<i32> = self.dropped.iter().map(|dropped| dropped.dump_id).collect();
-        let without: HashSet<QualifiedName> = contents
+    pub fn without_rows(&self, contents: &Contents) -> Vec<(QualifiedName, &Reason)> {
+        let reasons = self.reasons();
+        let mut without: HashMap<QualifiedName, &Reason> = contents
             .entries()
             .iter()
-            .filter(|entry| entry.desc == ObjectType::TableData && dropped.contains(&entry.dump_id))
-            .map(qualified_name)
+            .filter(|entry| entry.desc == ObjectType::TableData)
+            .filter_map(|entry| Some((qualified_name(entry), *reasons.get(&entry.dump_id)?)))
             .collect();
-        self.kept_tables(contents).into_iter().filter(|table| without.contains(table)).collect()
+        let tables = self.kept_tables(contents).into_iter();
+        tables.filter_map(|table| without.remove_entry(&table)).collect()
+    }
+
+    /// The tables of [`Selection::without_rows`].
+    #[must_use]
+    pub fn tables_without_rows(&self, contents: &Contents) -> Vec<QualifiedName> {
+        self.without_rows(contents).into_iter().map(|(table, _)| table).collect()
     }
 
     /// Restored constraints that production, too, has as `NOT VALID`.

@@ -1,7 +1,6 @@
 //! Decides what of the dump is restored, and writes it down: as a list for `pg_restore -L` beside the dump, and in
 //! the journal, entry by entry, with the reason of each that is left out.
 
-use std::io::BufReader;
 use std::path::PathBuf;
 
 use async_trait::async_trait;
@@ -10,10 +9,10 @@ use journal::step::{Context, Intent, Observed, Step};
 use serde::{Deserialize, Serialize};
 
 use super::{Settings, fetch, outcome, read, server, shortened, write};
-use crate::contents::{Contents, ContentsError, Rules, Selection, filter};
-use crate::world::disk;
+use crate::contents::{Contents, Rules, Selection, filter};
 use crate::world::postgres::literal;
 use crate::world::process::Program;
+use crate::world::{archive, disk};
 
 /// The step.
 pub struct Catalog {
@@ -96,7 +95,7 @@ impl Catalog {
 
     async fn select(&self, at: &Context<'_>) -> Result<(Selected, String), Failure> {
         let dump = self.dump(at).await?;
-        let contents = contents_of(&dump)?;
+        let contents = archive::local(&dump)?;
         self.pg_restore_reads(&dump).await?;
         let selection = filter(&contents, &self.rules(at).await?);
         let missing_grantees = self.look_for_roles(at, &contents, &selection).await?;
@@ -165,21 +164,6 @@ impl Catalog {
         ))
         .hint(format!("create them (pg_staging init {}), then try again", self.settings.section)))
     }
-}
-
-/// The contents of the dump in a file.
-pub(super) fn contents_of(dump: &std::path::Path) -> Result<Contents, Failure> {
-    let length = disk::file_at(dump)?.map_or(0, |(_, length)| length);
-    let contents = Contents::read(BufReader::new(disk::open(dump)?));
-    contents
-        .and_then(|contents| contents.check_extent(length).map(|()| contents))
-        .map_err(|error| unusable(dump, &error))
-}
-
-fn unusable(dump: &std::path::Path, error: &ContentsError) -> Failure {
-    let failure =
-        Failure::new(format!("{} is not a dump that can be restored", dump.display())).because(error);
-    Failure { hint: error.hint(), ..failure }
 }
 
 #[async_trait]

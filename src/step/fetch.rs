@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, watch};
 
 use super::preflight::{self, Backup};
-use super::{Secrets, Settings, outcome, read, web, write};
+use super::{Secrets, Settings, outcome, read, write};
 use crate::contents::Contents;
 use crate::world::disk::{self, FileId, Growing};
 use crate::world::process::boot_id;
@@ -97,7 +97,7 @@ impl Fetch {
     async fn download(&self, at: &Context<'_>, plan: &Plan, file: &mut Growing) -> Result<(), Failure> {
         let url = plan.backup.url(&self.secrets)?;
         let meta = plan.backup.meta(&url);
-        let web = web()?;
+        let web = self.secrets.web()?;
         let (tell, mut told) = mpsc::unbounded_channel();
         let from = file.length();
         let mut sink = Durably { file, at, total: plan.backup.bytes, next: from + SYNC_EVERY, tell };

@@ -12,10 +12,8 @@ use journal::event::{Detail, Failure};
 use journal::step::{Context, Intent, Observed, Step};
 use serde::{Deserialize, Serialize};
 
-use super::preflight::{self, globals_url, without_query};
-use super::{
-    Repeatable, Secrets, Settings, application_name, end_leftovers, outcome, read, server, web, write,
-};
+use super::preflight;
+use super::{Repeatable, Secrets, Settings, application_name, end_leftovers, outcome, read, server, write};
 use crate::contents::{self, Global, Part};
 use crate::world::disk;
 use crate::world::postgres::{Refused, Session, literal};
@@ -75,13 +73,12 @@ impl Script {
     async fn read(at: &Context<'_>, secrets: &Secrets) -> Result<Script, Failure> {
         let found: preflight::Outcome = outcome(at, "preflight").await?;
         let seen = found.globals.ok_or_else(|| Failure::new("preflight found no roles"))?;
-        let url = globals_url(&seen.url, secrets)?;
+        let url = secrets.url(&seen.url)?;
         let too_large = || Failure::new(format!("{} has more than {LIMIT} bytes", seen.url));
         if seen.bytes.is_some_and(|bytes| bytes > LIMIT) {
             return Err(too_large());
         }
-        let came = web()?.get_range(&url, &seen.meta(&url), 0, LIMIT).await;
-        let bytes = came.map_err(|error| without_query(error.into(), &url))?;
+        let bytes = secrets.web()?.get_range(&url, &seen.meta(&url), 0, LIMIT).await?;
         if bytes.len() as u64 > LIMIT {
             return Err(too_large());
         }

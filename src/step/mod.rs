@@ -46,12 +46,14 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use url::Url;
 
+use crate::backup;
 use crate::world::Trouble;
+use crate::world::archive::ArchiveError;
 use crate::world::bouncer::Console;
 use crate::world::far::Far;
 use crate::world::postgres::{Server, Session};
 use crate::world::process::Identity;
-use crate::world::web::{Web, WebError, WebOptions};
+use crate::world::web::{Access, Web, WebError, WebOptions};
 
 /// What the steps of a run share: where everything is. It is stored with the run, and holds no secret.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -173,21 +175,32 @@ pub const COPY: &str = "copy";
 /// What is needed to run steps and must not be stored: made anew from the configuration each time.
 #[derive(Debug, Clone, Default)]
 pub struct Secrets {
-    /// User and password of the backup server.
-    pub backup: Option<Login>,
+    /// What lets us in at the backup server.
+    pub backup: Option<Access>,
     /// `dumpall_url` with all that is in it.
     pub globals: Option<Url>,
 }
 
-/// User and password, and the server they are for.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Login {
-    /// Scheme, host and port.
-    pub server: url::Origin,
-    /// User.
-    pub user: String,
-    /// Password.
-    pub password: Option<String>,
+impl Secrets {
+    /// A client that gets into the backup server. What it needs for that is read now.
+    fn web(&self) -> Result<Web, Failure> {
+        Ok(match &self.backup {
+            Some(access) => access.web()?,
+            None => Web::new(&WebOptions::default())?,
+        })
+    }
+
+    /// A stored URL, made whole again.
+    fn url(&self, stored: &str) -> Result<Url, Failure> {
+        if let Some(url) = self.globals.as_ref().filter(|url| backup::to_store(url) == stored) {
+            return Ok(url.clone());
+        }
+        match &self.backup {
+            Some(access) => Ok(access.url(stored)?),
+            None => Url::parse(stored)
+                .map_err(|error| Failure::new(format!("{stored} is not a URL")).because(error)),
+        }
+    }
 }
 
 /// All kinds of steps.
@@ -368,11 +381,6 @@ fn process_of(identity: &Identity) -> journal::event::Process {
     journal::event::Process { pid, start_time, boot_id }
 }
 
-/// The web, as configured.
-fn web() -> Result<Web, Failure> {
-    Ok(Web::new(&WebOptions::default())?)
-}
-
 impl From<Trouble> for Failure {
     fn from(trouble: Trouble) -> Self {
         let Trouble { message, cause, hint, transient } = trouble;
@@ -400,6 +408,20 @@ impl From<WebError> for Failure {
             code: if matches!(error, WebError::NotFound { .. }) { 6 } else { 1 },
             stopped: matches!(error, WebError::Stopped { .. }),
             ..failure
+        }
+    }
+}
+
+impl From<ArchiveError> for Failure {
+    fn from(error: ArchiveError) -> Self {
+        let message = error.to_string();
+        match error {
+            ArchiveError::Web(error) => error.into(),
+            ArchiveError::Disk(trouble) => trouble.into(),
+            ArchiveError::Unfit { source, .. } => {
+                let failure = Failure::new(message).because(&source);
+                Failure { hint: source.hint(), ..failure }
+            }
         }
     }
 }

@@ -7,14 +7,13 @@
 use std::path::PathBuf;
 
 use async_trait::async_trait;
-use jiff::civil::Date;
 use journal::event::{Detail, Failure};
 use journal::step::{Context, Intent, Observed, Step};
 use serde::{Deserialize, Serialize};
 use url::Url;
 
 use super::create_database::{comment_of, oid_of};
-use super::{Secrets, Settings, web, write};
+use super::{Secrets, Settings, write};
 use crate::backup;
 use crate::bouncer::PgbouncerIni;
 use crate::world::disk;
@@ -37,7 +36,8 @@ pub struct Preflight {
 pub struct Wanted {
     /// The dump's URL, without user and password, when the run fetches one.
     pub backup: Option<String>,
-    /// The folder where the server lists dumps, for the message that says which there are.
+    /// The folder where the server lists dumps, without what lets us in there: it may list this one elsewhere, and if not,
+    /// there are others to name.
     pub listed_at: Option<String>,
     /// A dump on this machine, when the run loads one.
     pub dump: Option<PathBuf>,
@@ -134,9 +134,9 @@ pub struct Backup {
 }
 
 impl Backup {
-    /// The URL with what is needed to get in.
+    /// The URL, to be asked for.
     pub fn url(&self, secrets: &Secrets) -> Result<Url, Failure> {
-        with_secrets(&self.url, secrets)
+        secrets.url(&self.url)
     }
 
     /// What the server must still say of the file.
@@ -157,40 +157,6 @@ impl Backup {
         url.and_then(|url| backup::file_name(&url))
             .ok_or_else(|| Failure::new(format!("{} does not end in a file name", self.url)))
     }
-}
-
-/// `text`, the URL of what `pg_dumpall -g` has written, with all that the configuration's has.
-pub(super) fn globals_url(text: &str, secrets: &Secrets) -> Result<Url, Failure> {
-    match secrets.globals.clone().filter(|url| without_secrets(url) == text) {
-        Some(url) => Ok(url),
-        None => with_secrets(text, secrets),
-    }
-}
-
-/// A URL without user and password, and without its query, which may be a signature.
-pub fn without_secrets(url: &Url) -> String {
-    let mut bare = url.clone();
-    bare.set_query(None);
-    backup::without_password(&bare)
-}
-
-/// A failure that names a URL, without that URL's query.
-pub(super) fn without_query(failure: Failure, url: &Url) -> Failure {
-    let Some(query) = url.query().map(|query| format!("?{query}")) else { return failure };
-    let cause = failure.cause.map(|cause| cause.replace(&query, ""));
-    Failure { message: failure.message.replace(&query, ""), cause, ..failure }
-}
-
-/// `text` as a URL that carries user and password.
-fn with_secrets(text: &str, secrets: &Secrets) -> Result<Url, Failure> {
-    let bad = || Failure::new(format!("{text} is not a URL"));
-    let mut url = Url::parse(text).map_err(|error| bad().because(error))?;
-    // The configuration may name another server by now: that one's password is not for this one.
-    if let Some(login) = secrets.backup.as_ref().filter(|login| login.server == url.origin()) {
-        url.set_username(&login.user).map_err(|()| bad())?;
-        url.set_password(login.password.as_deref()).map_err(|()| bad())?;
-    }
-    Ok(url)
 }
 
 impl Preflight {
@@ -215,7 +181,7 @@ impl Preflight {
         };
         let alias = if self.wanted.bouncer { self.look_at_bouncer(at, copy.is_some()).await? } else { None };
         let backup = match &self.wanted.backup {
-            Some(text) => Some(self.look_at_backup(text, &with_secrets(text, &self.secrets)?).await?),
+            Some(text) => Some(self.look_at_backup(text).await?),
             None => None,
         };
         let globals = match &self.wanted.globals {
@@ -353,56 +319,52 @@ impl Preflight {
         }
     }
 
-    async fn look_at_backup(&self, text: &str, url: &Url) -> Result<Backup, Failure> {
-        let web = web()?;
-        let meta = match web.head(url).await {
-            Ok(meta) => meta,
-            Err(error @ WebError::NotFound { .. }) => {
-                let failure = Failure::from(error);
-                let hint = self.what_there_is(&web).await.or(failure.hint.clone());
-                return Err(Failure { hint, ..failure });
-            }
-            Err(error) => return Err(error.into()),
-        };
+    async fn look_at_backup(&self, text: &str) -> Result<Backup, Failure> {
+        let web = self.secrets.web()?;
+        let url = self.secrets.url(text)?;
         let mut sum_at = url.clone();
         sum_at.set_path(&format!("{}.sha256", url.path()));
-        let sha256 = web.sha256_of(&sum_at).await?;
-        let (etag, last_modified_text) = match meta.validator {
-            Some(Validator::Etag(tag)) => (Some(tag), None),
-            Some(Validator::LastModified(text)) => (None, Some(text)),
-            None => (None, None),
-        };
-        Ok(Backup {
-            url: text.to_owned(),
-            bytes: meta.length,
-            etag,
-            last_modified_text,
-            last_modified: meta.last_modified.map(|time| time.as_second()),
-            sha256: sha256.map(|sum| sum.iter().map(|byte| format!("{byte:02x}")).collect()),
-        })
+        match web.head(&url).await {
+            Ok(meta) => {
+                let sum = web.sha256_of(&sum_at).await?;
+                Ok(backup_of(text.to_owned(), meta, sum))
+            }
+            // A store that may not say what there is answers with 403.
+            Err(error @ (WebError::NotFound { .. } | WebError::Status { code: 403, .. })) => {
+                self.look_for_backup(&web, &url, error).await
+            }
+            Err(error) => Err(error.into()),
+        }
     }
 
     async fn look_at_globals(&self, text: &str) -> Result<Backup, Failure> {
-        let url = globals_url(text, &self.secrets)?;
-        let found = self.look_at_backup(text, &url).await;
-        found.map_err(|failure| without_query(failure, &url).hint("check dumpall_url"))
+        self.look_at_backup(text).await.map_err(|failure| failure.hint("check dumpall_url"))
     }
 
-    /// Which backups there are instead, for the hint; nothing when the server does not say.
-    async fn what_there_is(&self, web: &Web) -> Option<String> {
-        let folder = with_secrets(self.wanted.listed_at.as_deref()?, &self.secrets).ok()?;
-        let page = web.list(&folder).await.ok()?;
-        let listing = backup::parse(&page.body, page.content_type.as_deref(), &page.final_url).ok()?;
-        let dates: Vec<Date> =
-            backup::dumps(&listing, &self.settings.dbname).iter().map(|dump| dump.date).collect();
-        let newest = dates.iter().rev().take(3).map(ToString::to_string).collect::<Vec<_>>();
-        Some(match newest.as_slice() {
-            [] => format!(
-                "the server lists no dump of {} at all: check backup_base_url and dbname",
-                self.settings.dbname
-            ),
-            newest => format!("the newest of {} backups: {}", dates.len(), newest.join(", ")),
-        })
+    /// A backup that is not where its folder is may be listed there all the same, as in a bucket, whose listing has
+    /// another URL than what it lists.
+    async fn look_for_backup(&self, web: &Web, url: &Url, missing: WebError) -> Result<Backup, Failure> {
+        let missing = Failure::from(missing);
+        let Some(folder) = &self.wanted.listed_at else { return Err(missing) };
+        // That it is missing says more than that the listing cannot be had.
+        let Ok(dumps) = web.dumps(&self.secrets.url(folder)?, &self.settings.dbname).await else {
+            return Err(missing);
+        };
+        let name = backup::file_name(url);
+        match dumps.iter().find(|dump| Some(&dump.name) == name.as_ref() && dump.url != *url) {
+            None if missing.code == 6 => {
+                Err(Failure { hint: Some(backup::those_there_are(&dumps, &self.settings.dbname)), ..missing })
+            }
+            None => Err(missing),
+            Some(dump) => {
+                let meta = web.head(&dump.url).await?;
+                let sum = match &dump.sha256 {
+                    Some(sum_at) => web.sha256_of(sum_at).await?,
+                    None => None,
+                };
+                Ok(backup_of(backup::to_store(&dump.url), meta, sum))
+            }
+        }
     }
 
     fn look_at_tmpdir(&self, backup: Option<&Backup>) -> Result<Option<u64>, Failure> {
@@ -417,6 +379,23 @@ impl Preflight {
             }
             _ => Ok(Some(free)),
         }
+    }
+}
+
+/// What later steps know of the dump.
+fn backup_of(url: String, meta: Meta, sha256: Option<[u8; 32]>) -> Backup {
+    let (etag, last_modified_text) = match meta.validator {
+        Some(Validator::Etag(tag)) => (Some(tag), None),
+        Some(Validator::LastModified(text)) => (None, Some(text)),
+        None => (None, None),
+    };
+    Backup {
+        url,
+        bytes: meta.length,
+        etag,
+        last_modified_text,
+        last_modified: meta.last_modified.map(|time| time.as_second()),
+        sha256: sha256.map(|sum| sum.iter().map(|byte| format!("{byte:02x}")).collect()),
     }
 }
 

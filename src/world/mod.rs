@@ -3,6 +3,7 @@
 //! It knows nothing of runs, steps, plans or reports. What goes wrong here is a [`Trouble`]: what could not be done,
 //! why, what to do about it, and whether trying again may help.
 
+pub mod archive;
 pub mod bouncer;
 pub mod disk;
 pub mod far;

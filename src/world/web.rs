@@ -4,15 +4,21 @@
 //! meet; nothing is retried here, but every error says whether trying again can help. Proxies are taken from the
 //! usual environment variables. It knows nothing of steps, runs or what a dump contains.
 //!
+//! - `listing` reads a folder page by page, `start` the beginning of a file as far as it is wanted;
 //! - `part` asks for a part and checks that the answer is it, `body` brings the bytes, `answer` reads the headers;
+//! - `login` and `netrc` get us in, and nobody else to know how;
 //! - `tls` and `redirect` say whom to trust and follow, `cause` what reqwest's errors mean, `error` what can go wrong.
 
 mod answer;
 mod body;
 mod cause;
 mod error;
+mod listing;
+mod login;
+mod netrc;
 mod part;
 mod redirect;
+mod start;
 mod tls;
 
 use std::io;
@@ -35,6 +41,8 @@ use self::redirect::policy;
 use self::tls::tls;
 
 pub use self::error::{CaFileError, RedirectRefusal, TlsFault, WebError};
+pub use self::login::{Access, Login};
+pub use self::start::Start;
 
 /// The longest page that is read as a listing, in bytes.
 const LISTING_LIMIT: u64 = 64 << 20;
@@ -56,6 +64,8 @@ pub struct WebOptions {
     pub user_agent: String,
     /// Certificates (PEM) of authorities that are trusted besides the system's.
     pub ca_file: Option<PathBuf>,
+    /// What to show to one server.
+    pub login: Option<Login>,
 }
 
 impl Default for WebOptions {
@@ -65,6 +75,7 @@ impl Default for WebOptions {
             read_timeout: Duration::from_secs(60),
             user_agent: concat!("pg_staging/", env!("CARGO_PKG_VERSION")).to_owned(),
             ca_file: None,
+            login: None,
         }
     }
 }
@@ -74,6 +85,7 @@ impl Default for WebOptions {
 pub struct Web {
     client: Client,
     read_timeout: Duration,
+    login: Option<Login>,
 }
 
 /// A page as [`backup::parse`] takes it.
@@ -153,7 +165,7 @@ impl Web {
             .http1_only()
             .build()
             .map_err(|error| WebError::Client { cause: root_cause(&error) })?;
-        Ok(Self { client, read_timeout: options.read_timeout })
+        Ok(Self { client, read_timeout: options.read_timeout, login: options.login.clone() })
     }
 
     /// Reads a page that lists a folder, up to 64 MiB of it.
@@ -311,8 +323,12 @@ impl Web {
             return Err(WebError::Scheme { url: without_password(url) });
         }
         // reqwest moves a user and password from the URL into the Authorization header, which it takes off again
-        // when a redirect leads to another host, port or scheme.
-        Ok(self.client.request(method, url.clone()).header(header::ACCEPT_ENCODING, "identity"))
+        // when a redirect leads to another host, port or scheme; ours as well.
+        let request = self.client.request(method, url.clone()).header(header::ACCEPT_ENCODING, "identity");
+        Ok(match &self.login {
+            Some(login) => login.apply(request, url),
+            None => request,
+        })
     }
 
     async fn send(&self, request: RequestBuilder, url: &Url) -> Result<Response, WebError> {

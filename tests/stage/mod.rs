@@ -22,6 +22,7 @@ mod server;
 mod site;
 mod sshd;
 mod terminal;
+mod tls;
 mod web;
 
 use std::{
@@ -42,6 +43,7 @@ pub use server::{Server, wait_until};
 pub use site::{Outcome, Program, Serving, Site, SiteOptions, binary};
 pub use sshd::{CLIENT_SCRIPT, Sshd};
 pub use terminal::{Key, Terminal};
+pub use tls::TlsDoor;
 pub use web::Nginx;
 
 use cluster::start_cluster;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use url::Url;
 
-use crate::backup::{NoSum, StorageError, without_password};
+use crate::backup::{ListingError, NoSum, StorageError, without_password};
 
 /// What can go wrong. URLs are held as they may be shown, without user and password.
 #[derive(Debug, thiserror::Error)]
@@ -18,6 +18,22 @@ pub enum WebError {
         path: PathBuf,
         /// What is wrong with it.
         source: CaFileError,
+    },
+    /// There is no token in the file for it.
+    #[error("cannot use the token in {}", path.display())]
+    Token {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: io::Error,
+    },
+    /// The file that `NETRC` names cannot be read.
+    #[error("cannot read {}", path.display())]
+    Netrc {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: io::Error,
     },
     /// The HTTP client or a request cannot be made.
     #[error("cannot prepare the request: {cause}")]
@@ -155,6 +171,9 @@ pub enum WebError {
         /// The most that is read.
         limit: u64,
     },
+    /// A page that should list a folder and does not.
+    #[error(transparent)]
+    Listing(#[from] ListingError),
     /// A file of sums without the sum it is there for.
     #[error("cannot use the sums in {url}")]
     Sum {
@@ -192,6 +211,9 @@ impl WebError {
             // 501 and 505 are 5xx too, but say that the server will never do this.
             Self::Status { code, .. } => matches!(code, 408 | 429 | 500..=599) && !matches!(code, 501 | 505),
             Self::CaFile { .. }
+            | Self::Token { .. }
+            | Self::Netrc { .. }
+            | Self::Listing(_)
             | Self::Client { .. }
             | Self::Scheme { .. }
             | Self::Tls { .. }
@@ -222,6 +244,11 @@ impl WebError {
     pub fn hint(&self) -> Option<&'static str> {
         Some(match self {
             Self::CaFile { .. } => "name a readable file of certificates in PEM form",
+            Self::Token { .. } => {
+                "let backup_token_file name a file that you can read and that holds the token, and nothing else"
+            }
+            Self::Netrc { .. } => "let NETRC name a file that you can read, or unset it",
+            Self::Listing(error) => error.hint(),
             Self::Scheme { .. } => {
                 "write backup_host as a host, host:port, or a URL with http:// or https://"
             }
@@ -230,8 +257,8 @@ impl WebError {
                 "check backup_host, and that its web server is up and can be reached from here"
             }
             Self::Tls { fault: TlsFault::Issuer, .. } => {
-                "add the authority that signed the server's certificate to the ones this host trusts \
-                 (SSL_CERT_FILE names another bundle)"
+                "let ca_file name the certificate of the authority that signed the server's, or add it to the ones this \
+                 host trusts"
             }
             Self::Tls { fault: TlsFault::Certificate, .. } => {
                 "check that backup_host is the name in the server's certificate, its dates and this host's clock; \
@@ -242,7 +269,7 @@ impl WebError {
             }
             Self::NotFound { .. } => "see what is there: pg_staging backups",
             Self::Status { code: 401 | 403 | 407, .. } => {
-                "give user and password in the URL of backup_host, or let the server allow this host"
+                "give user and password in the URL of backup_host or in ~/.netrc, or a token in backup_token_file"
             }
             Self::Status { code: 500.., .. } => {
                 "look at the backup server's log; start again when it is well"

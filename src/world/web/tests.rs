@@ -686,7 +686,7 @@ async fn a_server_is_trusted_when_its_authority_is() {
     let error = web().get_small(&server.url, 10).await.unwrap_err();
     assert!(error.to_string().starts_with("no secure connection to https://127.0.0.1:"), "{error}");
     assert!(!error.is_transient());
-    assert!(error.hint().unwrap().contains("SSL_CERT_FILE"));
+    assert!(error.hint().unwrap().contains("ca_file"));
 
     let mut other_name = server.url.clone();
     other_name.set_host(Some("localhost")).unwrap();

@@ -50,9 +50,11 @@ struct Head {
 pub(super) fn answer(request: Request, connection: &TcpStream, shared: &Shared) -> io::Result<Afterwards> {
     let (conducts, number) = {
         let mut state = shared.state();
-        let plans = state.plans.get_mut(&request.path);
-        let conducts: Vec<Conduct> =
-            plans.into_iter().flatten().filter_map(|planned| planned.meet(&request)).collect();
+        let mut conducts = Vec::new();
+        for place in [format!("{}?{}", request.path, request.query), request.path.clone()] {
+            let plans = state.plans.get_mut(&place);
+            conducts.extend(plans.into_iter().flatten().filter_map(|planned| planned.meet(&request)));
+        }
         state.requests.push(request.clone());
         (conducts, state.forgotten + state.requests.len() - 1)
     };
@@ -77,7 +79,11 @@ impl Answer<'_> {
                     head.headers.extend(retry_after.map(|seconds| ("Retry-After", seconds.to_string())));
                     return self.page(head, &format!("{status}\n"), "text/plain");
                 }
+                Conduct::Locked(key) if self.request.header("authorization") != Some(key) => {
+                    return self.page(Head::new(401), "who are you?\n", "text/plain");
+                }
                 Conduct::Html(body) => return self.page(Head::new(200), body, "text/html"),
+                Conduct::Page { kind, body } => return self.page(Head::new(200), body, kind),
                 Conduct::Redirect(to) => return self.redirect(302, to),
                 _ => {}
             }
@@ -126,7 +132,9 @@ impl Answer<'_> {
     }
 
     fn page(&self, mut head: Head, body: &str, kind: &'static str) -> io::Result<Afterwards> {
-        head.headers.push(("Content-Type", kind.to_owned()));
+        if !kind.is_empty() {
+            head.headers.push(("Content-Type", kind.to_owned()));
+        }
         let length = u64::try_from(body.len()).unwrap_or(u64::MAX);
         self.send(head, &mut body.as_bytes(), length)
     }

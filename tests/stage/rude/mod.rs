@@ -88,8 +88,8 @@ impl RudeServer {
         self.port
     }
 
-    /// From now on, requests for that path (decoded, such as `/shop1/shop1.2026-11-21.dump`) meet this conduct, beside those
-    /// planned before. Of several that are an answer of their own, the one planned first that still applies is given.
+    /// From now on, requests for that path (decoded, such as `/shop1/shop1.2026-11-21.dump`; with `?` and a query as it is
+    /// sent, only those) meet this conduct, beside those planned before. Of several that are an answer of their own, the one planned first that still applies is given.
     pub fn plan(&self, path: &str, plan: impl Into<Plan>) {
         self.shared.state().plans.entry(path.to_owned()).or_default().push(Planned::new(plan.into()));
     }

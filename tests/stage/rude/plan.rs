@@ -14,6 +14,15 @@ pub enum Conduct {
     },
     /// 200 with this page instead of the file: a login form, a maintenance note.
     Html(String),
+    /// 200 with a page of that kind, whatever is there: a listing as another server gives it.
+    Page {
+        /// The content type; none is sent when it is empty.
+        kind: &'static str,
+        /// The body.
+        body: String,
+    },
+    /// 401 unless the request has exactly this Authorization.
+    Locked(String),
     /// 302 to this address.
     Redirect(String),
     /// This content instead of the file's, properly served; with its own ETag unless told.

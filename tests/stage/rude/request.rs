@@ -12,6 +12,8 @@ pub struct Request {
     pub method: String,
     /// The path, decoded, without a query.
     pub path: String,
+    /// The query as it was sent, empty when there is none.
+    pub query: String,
     /// The headers, names in lower case.
     pub headers: Vec<(String, String)>,
     /// The status of the answer; 0 before it began.
@@ -36,10 +38,11 @@ pub(super) fn read(reader: &mut impl BufRead) -> io::Result<Option<Request>> {
     }
     let mut words = line.split_whitespace();
     let (Some(method), Some(target)) = (words.next(), words.next()) else { return Err(bad("request line")) };
-    let path = target.split_once('?').map_or(target, |(path, _)| path);
+    let (path, query) = target.split_once('?').unwrap_or((target, ""));
     let mut request = Request {
         method: method.to_owned(),
         path: decode(path).ok_or_else(|| bad("path"))?,
+        query: query.to_owned(),
         headers: Vec::new(),
         status: 0,
         sent: 0,

@@ -1,0 +1,79 @@
+//! The contents of a dump, wherever it is, read no further than they reach.
+
+use std::io::BufReader;
+use std::path::Path;
+
+use url::Url;
+
+use super::Trouble;
+use super::disk;
+use super::web::{Meta, Start, Web, WebError};
+use crate::backup::without_password;
+use crate::contents::{Contents, ContentsError, Extent, Found};
+
+/// The head of an archive on the backup server: all of it up to the first block of data.
+#[derive(Debug, Clone)]
+pub struct RemoteHead {
+    /// What the archive holds.
+    pub contents: Contents,
+    /// The bytes that the contents were read from, and no more.
+    pub bytes: Vec<u8>,
+    /// Which version of which file; later reads of its blocks are held against it.
+    pub meta: Meta,
+}
+
+/// Why the contents of a dump cannot be had.
+#[derive(Debug, thiserror::Error)]
+pub enum ArchiveError {
+    /// The server.
+    #[error(transparent)]
+    Web(#[from] WebError),
+    /// The disk.
+    #[error(transparent)]
+    Disk(#[from] Trouble),
+    /// What is there is no dump that can be used.
+    #[error("{name} is not a dump that can be restored")]
+    Unfit {
+        /// The file's path, or its URL as it may be shown.
+        name: String,
+        /// What it is instead, or what is wrong with it.
+        source: ContentsError,
+    },
+}
+
+/// Reads the head of the archive at `url`, with a few requests for parts of it, or as a stream that is left where the
+/// contents end. Keeps in memory what the contents take, and as much again while they are read.
+///
+/// # Errors
+/// As [`ArchiveError`] has them; when the file is replaced meanwhile, [`WebError::Changed`].
+pub async fn remote(web: &Web, url: &Url) -> Result<RemoteHead, ArchiveError> {
+    let mut extent = Extent::default();
+    // What is wrong with the bytes is found again, and told, when they are read below.
+    let more = |bytes: &[u8]| matches!(extent.of(bytes), Ok(None));
+    let Start { meta, mut bytes } = web.start_of(url, more).await?;
+    let unfit = |source| ArchiveError::Unfit { name: without_password(url), source };
+    let contents = Contents::read(bytes.as_slice()).map_err(unfit)?;
+    if let Some(length) = meta.length {
+        contents.check_extent(length).map_err(unfit)?;
+    }
+    bytes.truncate(usize::try_from(contents.length()).unwrap_or(usize::MAX));
+    Ok(RemoteHead { contents, bytes, meta })
+}
+
+/// Reads the contents of an archive on this machine.
+///
+/// # Errors
+/// As [`ArchiveError`] has them.
+pub fn local(path: &Path) -> Result<Contents, ArchiveError> {
+    let unfit = |source| ArchiveError::Unfit { name: path.display().to_string(), source };
+    let file = disk::open(path)?;
+    let found = file.metadata().map_err(|error| disk::refused("look at", path, &error))?;
+    if found.is_dir() {
+        return Err(unfit(ContentsError::NotAnArchive { found: Found::Folder }));
+    }
+    let contents = Contents::read(BufReader::new(file)).map_err(unfit)?;
+    if found.is_file() {
+        contents.check_extent(found.len()).map_err(unfit)?;
+    }
+    Ok(contents)
+}
