@@ -90,9 +90,9 @@ fn every_command_line_in_the_readme_can_be_typed() {
     });
     let mut count = 0;
     for line in typed {
-        // A comment ends the words, and `&` is the shell's.
+        // A comment ends the words; `&` and `>` are the shell's.
         let words = shlex::split(line).unwrap_or_else(|| panic!("quoting: {line}"));
-        let words = words.into_iter().filter(|word| word != "&");
+        let words = words.into_iter().take_while(|word| word != "&" && word != ">");
         Cli::try_parse_from(words).unwrap_or_else(|error| panic!("{line}: {error}"));
         count += 1;
     }
