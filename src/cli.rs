@@ -79,6 +79,11 @@ fn limit(text: &str) -> Result<Limit, String> {
     if text.is_empty() {
         return Ok(Limit(None));
     }
+    duration(text).map(|limit| Limit(Some(limit)))
+}
+
+/// A length of time in whole seconds, minutes or hours, as people type it: `30s`, `5m`, `1h`.
+pub fn duration(text: &str) -> Result<Duration, String> {
     let (number, unit) = text.split_at(text.trim_end_matches(char::is_alphabetic).len());
     let number: u64 =
         number.parse().map_err(|_| "a number and s, m or h is needed: 30s, 5m, 1h".to_owned())?;
@@ -88,7 +93,7 @@ fn limit(text: &str) -> Result<Limit, String> {
         "h" => number.saturating_mul(3600),
         other => return Err(format!("'{other}' is no unit of time: s, m or h is needed")),
     };
-    Ok(Limit(Some(Duration::from_secs(seconds))))
+    Ok(Duration::from_secs(seconds))
 }
 
 /// The commands.
@@ -143,6 +148,10 @@ pub enum Command {
     SearchPath(command::upkeep::SearchPath),
     /// Make the roles and tablespaces of production on the target, from dumpall_url
     Init(command::init::Init),
+    /// Hold back the clients of a name in pgbouncer, once their transactions have ended
+    Pause(command::pooling::Pause),
+    /// Let the clients of a paused name go on
+    Resume(command::pooling::Resume),
     /// Go on with a run that was interrupted or stopped
     Continue(command::runs::Continue),
     /// Undo what a run did

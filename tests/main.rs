@@ -26,6 +26,7 @@ mod killed;
 mod listings;
 mod manual;
 mod mending;
+mod pooling;
 mod psql;
 mod readme;
 mod restore;

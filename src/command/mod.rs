@@ -9,6 +9,7 @@ pub mod history;
 pub mod init;
 pub mod mending;
 pub mod pgbouncer;
+pub mod pooling;
 pub mod psql;
 pub mod purge;
 pub mod restore;
@@ -30,7 +31,7 @@ use jiff::tz::TimeZone;
 use journal::clock::{Clock, SystemClock};
 use journal::engine::{Engine, EngineError, Question};
 use journal::event::{Actor, Detail, Failure, OnFailure, Process, RunStarted};
-use journal::run::Run;
+use journal::run::{Run, Status};
 use journal::step::{Listener, Stop};
 use journal::store::files::FileStore;
 use journal::store::{Store, StoreError};
@@ -43,7 +44,7 @@ use crate::database::{DateWord, DatedName};
 use crate::error::{Error, ExitCode};
 use crate::plan::Plan;
 use crate::report::{self, Style};
-use crate::step::{Kinds, Login, Secrets, Settings, write};
+use crate::step::{Kinds, Login, Secrets, Settings, pause, write};
 use crate::world::postgres::Session;
 use crate::world::postgres::{Server, literal};
 use crate::world::process::Program;
@@ -94,6 +95,8 @@ async fn dispatch(app: &App, command: Command) -> Result<ExitCode, Error> {
         Command::Vacuumdb(given) => given.run(app).await,
         Command::SearchPath(given) => given.run(app).await,
         Command::Init(given) => given.run(app).await,
+        Command::Pause(given) => given.run(app).await,
+        Command::Resume(given) => given.run(app).await,
         Command::Continue(given) => given.run(app).await,
         Command::Rollback(given) => given.run(app).await,
         Command::History(given) => given.run(app).await,
@@ -460,8 +463,22 @@ impl App {
         ask: impl AsyncFn() -> Result<Run, EngineError>,
     ) -> Result<ExitCode, Error> {
         let run = self.run_to_its_end(engine, ask).await?;
+        if run.status == Status::Stopped && pause::must_not_wait(&run.started.plan) {
+            return self.let_go(engine, &run).await;
+        }
         report::ended(&run, self.style);
         Ok(ExitCode::of(&run))
+    }
+
+    /// Undoes a run that was asked to stop and must not be left half done. It is not asked twice.
+    async fn let_go(&self, engine: &Engine, stopped: &Run) -> Result<ExitCode, Error> {
+        let (_, nobody_asks) = watch::channel(Stop::No);
+        let engine =
+            Engine { stop: nobody_asks, ..self.engine(Arc::clone(&engine.store), Secrets::default())? };
+        let run = engine.roll_back(stopped.id, "stopped on request", false).await?;
+        report::ended(&run, self.style);
+        let signal = stopped.signal.filter(|_| run.status == Status::RolledBack);
+        Ok(signal.map_or_else(|| ExitCode::of(&run), |signal| ExitCode(128 + signal)))
     }
 
     /// Runs what the engine is asked to do, waiting for a busy target when that is wanted.
@@ -524,8 +541,8 @@ fn started(engine: &Engine, target: &Target, command: Typed, plan: Plan) -> RunS
         target: Some(plan.target()),
         read_only: false,
         on_failure: match target.on_failure {
-            config::OnFailure::Rollback => OnFailure::Rollback,
-            config::OnFailure::Keep => OnFailure::Keep,
+            config::OnFailure::Keep if !pause::must_not_wait(&plan.steps) => OnFailure::Keep,
+            _ => OnFailure::Rollback,
         },
         retry_limit_ms: u64::try_from(target.retry_limit.as_millis()).unwrap_or(u64::MAX),
         settings: write(&plan.settings),

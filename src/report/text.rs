@@ -121,6 +121,11 @@ pub(super) fn does(step: &PlannedStep, settings: &Settings) -> String {
         "drop_database" => {
             format!("DROP DATABASE {database}, sessions in it notwithstanding; this cannot be undone")
         }
+        "pause" => {
+            let limit = step.parameters.get("limit_seconds").and_then(Value::as_u64).unwrap_or_default();
+            format!("PAUSE {database} in pgbouncer, and give up when that takes longer than {limit} s")
+        }
+        "resume" => format!("RESUME {database} in pgbouncer"),
         "cleanup" => "remove the files that were needed on the way".to_owned(),
         other => text(other),
     }
@@ -193,7 +198,7 @@ pub(super) fn way_out(run: &Run) -> String {
 
 /// Whether a run got as far as changing something.
 pub(super) fn touched(run: &Run) -> bool {
-    run.steps.iter().any(|step| step.planned.effect != Effect::None && step.attempts > 0)
+    run.steps.iter().any(|step| step.planned.effect != Effect::None && step.intent.is_some())
 }
 
 /// What a run did is undone, as was asked for.
@@ -228,6 +233,8 @@ fn result(run: &Run, name: &str) -> String {
             None => format!("{name}: search_path of {database} is {}", told(run, "search_path", "after")),
         },
         "init" => initialized(run, name),
+        "pause" => format!("{name}: {database} is paused"),
+        "resume" => format!("{name}: {database} is not paused"),
         _ if did("switch") => format!("{name}: {dbname} points at {database}"),
         _ => format!("{name}: {database}"),
     }

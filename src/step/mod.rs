@@ -16,6 +16,7 @@
 //! | [`choose`] | looks whether the copies that a purge drops may still go |
 //! | [`drop_database`] | DROP DATABASE |
 //! | [`globals`] | reads and applies what pg_dumpall -g has written |
+//! | [`pause`] | holds the clients of a name in pgbouncer back, or lets them go on |
 //! | [`cleanup`] | removes what was needed on the way |
 //!
 //! A step's parameters, intent and outcome are structs of its own, stored as JSON objects. Changing one of them so
@@ -33,6 +34,7 @@ pub mod drop_database;
 pub mod fetch;
 pub mod globals;
 pub mod load;
+pub mod pause;
 pub mod preflight;
 pub mod settle;
 pub mod sql;
@@ -41,7 +43,7 @@ use std::path::PathBuf;
 
 use async_trait::async_trait;
 use journal::event::{Detail, Failure, Hash, PlannedStep, RunId};
-use journal::step::{Context, Intent, Observed, Step, StepKinds};
+use journal::step::{Context, Intent, Observed, Step, StepKinds, Stop};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use url::Url;
@@ -230,6 +232,8 @@ impl StepKinds for Kinds {
             ("drop_database", 1) => {
                 Box::new(drop_database::DropDatabase { settings, given: read(parameters)? })
             }
+            (pause::KIND, 1) => Box::new(pause::Pause { settings, given: read(parameters)? }),
+            ("resume", 1) => Box::new(pause::Resume { settings }),
             ("cleanup", 1) => Box::new(cleanup::Cleanup { settings }),
             _ => return Ok(None),
         };
@@ -283,6 +287,15 @@ pub fn write<T: Serialize>(value: &T) -> Detail {
         Ok(serde_json::Value::Object(detail)) => detail,
         // Our structs have string keys and nothing that JSON cannot hold.
         _ => Detail::new(),
+    }
+}
+
+/// Resolves when the run is asked to stop.
+async fn asked_to_stop(at: &Context<'_>) {
+    let mut stop = at.stop();
+    if stop.wait_for(|stop| *stop != Stop::No).await.is_err() {
+        // Nobody is left who could ask.
+        std::future::pending::<()>().await;
     }
 }
 
