@@ -148,7 +148,22 @@ pub enum Command {
     SearchPath(command::upkeep::SearchPath),
     /// Make the roles and tablespaces of production on the target, from dumpall_url
     Init(command::init::Init),
+    /// Dump the active copy into a new file, which load reads
+    ///
+    /// Only a dump that is whole gets the file's name. It is made by pg_dump -Fc, pg_restore's neighbour, from PostgreSQL's
+    /// own port, or where that cannot be reached through pgbouncer, which should pool sessions then: pg_dump relies on
+    /// its settings from one statement to the next.
+    Dump(command::dumping::Dump),
+    /// Dump the active copy in place of an older dump
+    ///
+    /// As dump, and the older file stays until the new one is whole. There need not be one.
+    Redump(command::dumping::Redump),
     /// Hold back the clients of a name in pgbouncer, once their transactions have ended
+    ///
+    /// Their queries wait until resume; pgbouncer turns away those that wait for longer than its query_wait_timeout, two
+    /// minutes unless configured. In session pooling, pgbouncer waits for every client to leave. When clients keep their
+    /// server connections for longer than the limit, or the command is asked to stop, the pause is undone. A name that
+    /// is paused already stays so.
     Pause(command::pooling::Pause),
     /// Let the clients of a paused name go on
     Resume(command::pooling::Resume),

@@ -19,6 +19,7 @@ mod architecture;
 mod asking;
 mod commands;
 mod contents;
+mod dumping;
 mod failures;
 mod far;
 mod filtering;

@@ -159,12 +159,12 @@ fn pause_waits_for_transactions_to_end_and_takes_a_copys_own_name_by_its_date() 
 
 #[test]
 fn clients_that_stay_connected_are_named_and_not_held_back_whatever_on_failure_says() {
+    let said = regex::Regex::new(r"connected for \d+ s").unwrap();
     for (number, on_failure) in [(9003, "rollback"), (9004, "keep")] {
         let mut site = site(number, PoolMode::Session);
         site.set("on_failure", on_failure).unwrap();
         let mut stays = Client::connect(&site, site.dbname());
         let outcome = site.run(&["pause", &site.section(), "--limit", "1s"]).unwrap();
-        let said = regex::Regex::new(r"connected for \d+ s").unwrap();
         says(
             &said.replace_all(&error(&site, &outcome), "connected for <seconds> s"),
             "pause shop.dev failed, and what it had done is undone (run <run>): clients of shop keep their server connections for longer than 1 s\n\

@@ -4,6 +4,7 @@
 
 pub mod copies;
 pub mod databases;
+pub mod dumping;
 pub mod get;
 pub mod history;
 pub mod init;
@@ -95,6 +96,8 @@ async fn dispatch(app: &App, command: Command) -> Result<ExitCode, Error> {
         Command::Vacuumdb(given) => given.run(app).await,
         Command::SearchPath(given) => given.run(app).await,
         Command::Init(given) => given.run(app).await,
+        Command::Dump(given) => given.run(app).await,
+        Command::Redump(given) => given.run(app).await,
         Command::Pause(given) => given.run(app).await,
         Command::Resume(given) => given.run(app).await,
         Command::Continue(given) => given.run(app).await,

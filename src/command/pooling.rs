@@ -13,11 +13,6 @@ use crate::plan::{self, Plan};
 use crate::step::Settings;
 
 /// `pause`.
-///
-/// From then on queries through that name wait; nobody is turned away before pgbouncer's own query_wait_timeout, which
-/// is two minutes unless configured. pgbouncer answers when every server connection is given back: at the end of a
-/// transaction, or in session pooling when the client leaves. When that takes longer than the limit, or the command is
-/// stopped, the pause is undone. A name that was paused before stays paused.
 #[derive(Debug, Args)]
 pub struct Pause {
     #[command(flatten)]

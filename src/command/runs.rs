@@ -162,6 +162,7 @@ fn what_follows(run: &Run) -> String {
     let follows = |step: &StepRecord| match step.planned.kind.as_str() {
         "switch" => Some("the alias goes back"),
         "create_database" => Some("the copy goes"),
+        "publish" => Some("the dump goes"),
         "pause" => Some("clients go on"),
         _ => None,
     };

@@ -3,6 +3,7 @@
 //! A plan holds every parameter that its steps need, so that a run can be continued when the configuration has changed
 //! since, and by a machine that has none.
 
+mod dump;
 mod pooling;
 mod restore;
 mod upkeep;
@@ -10,6 +11,7 @@ mod upkeep;
 use journal::event::{Detail, Effect, PlannedStep};
 use serde::Serialize;
 
+pub use self::dump::dump;
 pub use self::pooling::{pause, resume};
 pub use self::restore::{Wishes, load, restore};
 pub use self::upkeep::{Sql, init, purge, search_path, sql, vacuum};

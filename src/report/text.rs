@@ -4,6 +4,7 @@ use journal::event::{Detail, Effect, PlannedStep};
 use journal::run::{Run, Status, StepStatus};
 use serde_json::Value;
 
+use super::listing::size;
 use super::{Style, err, out};
 use crate::error::Error;
 use crate::plan::Plan;
@@ -121,6 +122,9 @@ pub(super) fn does(step: &PlannedStep, settings: &Settings) -> String {
         "drop_database" => {
             format!("DROP DATABASE {database}, sessions in it notwithstanding; this cannot be undone")
         }
+        "dump" => format!("pg_dump {database}, to be {}", text("file")),
+        "publish" if is("replace") => format!("name the dump {}, in place of an older one", text("file")),
+        "publish" => format!("name the dump {}", text("file")),
         "pause" => {
             let limit = step.parameters.get("limit_seconds").and_then(Value::as_u64).unwrap_or_default();
             format!("PAUSE {database} in pgbouncer, and give up when that takes longer than {limit} s")
@@ -233,6 +237,7 @@ fn result(run: &Run, name: &str) -> String {
             None => format!("{name}: search_path of {database} is {}", told(run, "search_path", "after")),
         },
         "init" => initialized(run, name),
+        "dump" | "redump" => format!("{name}: {}", dumped(run)),
         "pause" => format!("{name}: {database} is paused"),
         "resume" => format!("{name}: {database} is not paused"),
         _ if did("switch") => format!("{name}: {dbname} points at {database}"),
@@ -291,6 +296,14 @@ fn initialized(run: &Run, name: &str) -> String {
     });
     let existing: String = existing.collect();
     format!("{existing}{name}: roles made: {}, tablespaces made: {}", made("roles"), made("tablespaces"))
+}
+
+/// The file that a dump went to, and how large it is.
+fn dumped(run: &Run) -> String {
+    let outcome = run.step("publish").and_then(|(_, step)| step.outcome.as_ref());
+    let file = outcome.and_then(|outcome| outcome.get("file")?.as_str()).unwrap_or_default();
+    let bytes = outcome.and_then(|outcome| outcome.get("dumped")?.get("bytes")?.as_u64()).unwrap_or_default();
+    format!("{file}, {}", size(bytes))
 }
 
 fn failure(run: &Run, what: &str, next: Option<&str>, style: Style) {

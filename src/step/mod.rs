@@ -16,6 +16,7 @@
 //! | [`choose`] | looks whether the copies that a purge drops may still go |
 //! | [`drop_database`] | DROP DATABASE |
 //! | [`globals`] | reads and applies what pg_dumpall -g has written |
+//! | [`dump`] | pg_dump into a file, and the name of that file |
 //! | [`pause`] | holds the clients of a name in pgbouncer back, or lets them go on |
 //! | [`cleanup`] | removes what was needed on the way |
 //!
@@ -31,6 +32,7 @@ pub mod choose;
 pub mod cleanup;
 pub mod create_database;
 pub mod drop_database;
+pub mod dump;
 pub mod fetch;
 pub mod globals;
 pub mod load;
@@ -167,6 +169,11 @@ impl Settings {
     pub fn psql(&self) -> PathBuf {
         self.pg_restore.with_file_name("psql")
     }
+
+    /// pg_dump: pg_restore's neighbour.
+    pub fn pg_dump(&self) -> PathBuf {
+        self.pg_restore.with_file_name("pg_dump")
+    }
 }
 
 /// The parameter that names the copy of a single step.
@@ -232,6 +239,8 @@ impl StepKinds for Kinds {
             ("drop_database", 1) => {
                 Box::new(drop_database::DropDatabase { settings, given: read(parameters)? })
             }
+            ("dump", 1) => Box::new(dump::Dump { settings, given: read(parameters)? }),
+            ("publish", 1) => Box::new(dump::Publish { given: read(parameters)? }),
             (pause::KIND, 1) => Box::new(pause::Pause { settings, given: read(parameters)? }),
             ("resume", 1) => Box::new(pause::Resume { settings }),
             ("cleanup", 1) => Box::new(cleanup::Cleanup { settings }),
@@ -348,8 +357,8 @@ fn application_name(at: &Context<'_>) -> String {
     format!("pg_staging:{}:{step}", at.run()).chars().take(63).collect()
 }
 
-/// Ends what an earlier process left at work on this step: its programs, then its connections.
-async fn end_leftovers(at: &Context<'_>, server: &Server, database: &str) -> Result<(), Failure> {
+/// Ends the programs that an earlier process left at work on this step.
+async fn end_children(at: &Context<'_>) -> Result<(), Failure> {
     let run = at.snapshot().await;
     let children = run.step(at.step()).map(|(_, step)| step.children.clone()).unwrap_or_default();
     for child in children.into_iter().filter(|child| child.ending.is_none()) {
@@ -358,6 +367,12 @@ async fn end_leftovers(at: &Context<'_>, server: &Server, database: &str) -> Res
             at.child_ended(pid, "ended by the process that continued").await?;
         }
     }
+    Ok(())
+}
+
+/// Ends what an earlier process left at work on this step: its programs, then its connections.
+async fn end_leftovers(at: &Context<'_>, server: &Server, database: &str) -> Result<(), Failure> {
+    end_children(at).await?;
     let session = server.connect(database, "pg_staging").await?;
     let name = crate::world::postgres::literal(&application_name(at));
     // They are told to go, and are gone a moment later: the server itself waits between looks.
