@@ -148,6 +148,22 @@ pub enum Command {
     SearchPath(command::upkeep::SearchPath),
     /// Make the roles and tablespaces of production on the target, from dumpall_url
     Init(command::init::Init),
+    /// Start pgbouncer or PostgreSQL on the target host, and wait until it answers
+    ///
+    /// The client script does it there, by systemctl, by service(8), or as the host's /etc/pg_staging/client.conf says. What
+    /// runs already is left alone. A service that does not answer within the limit is stopped again, unless on_failure is
+    /// keep.
+    Start(command::services::Start),
+    /// Stop pgbouncer or PostgreSQL on the target host, and wait until it is silent
+    ///
+    /// As start. A run at work on this target is never cut off: then the command ends with code 5, or waits with --wait.
+    Stop(command::services::Stop),
+    /// Stop pgbouncer or PostgreSQL on the target host, and start it again
+    Restart(command::services::Restart),
+    /// Say whether pgbouncer or PostgreSQL runs on the target host, and whether it answers
+    ///
+    /// Ends with code 0 when the service runs, as the host says, and with 1 when it is stopped.
+    Status(command::services::Status),
     /// Dump the active copy into a new file, which load reads
     ///
     /// Only a dump that is whole gets the file's name. It is made by pg_dump -Fc, pg_restore's neighbour, from PostgreSQL's

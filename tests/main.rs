@@ -31,5 +31,6 @@ mod pooling;
 mod psql;
 mod readme;
 mod restore;
+mod services;
 mod stage_works;
 mod staging_client;

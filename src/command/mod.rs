@@ -15,6 +15,7 @@ pub mod psql;
 pub mod purge;
 pub mod restore;
 pub mod runs;
+pub mod services;
 pub mod show;
 mod signals;
 pub mod sizes;
@@ -96,6 +97,10 @@ async fn dispatch(app: &App, command: Command) -> Result<ExitCode, Error> {
         Command::Vacuumdb(given) => given.run(app).await,
         Command::SearchPath(given) => given.run(app).await,
         Command::Init(given) => given.run(app).await,
+        Command::Start(given) => given.run(app).await,
+        Command::Stop(given) => given.run(app).await,
+        Command::Restart(given) => given.run(app).await,
+        Command::Status(given) => given.run(app).await,
         Command::Dump(given) => given.run(app).await,
         Command::Redump(given) => given.run(app).await,
         Command::Pause(given) => given.run(app).await,

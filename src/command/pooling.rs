@@ -75,7 +75,8 @@ impl Resume {
     }
 }
 
-fn limit(text: &str) -> Result<Duration, String> {
+/// A limit that is not over before it begins.
+pub(super) fn limit(text: &str) -> Result<Duration, String> {
     match cli::duration(text)? {
         Duration::ZERO => Err("at least one second is needed".to_owned()),
         limit => Ok(limit),

@@ -162,6 +162,8 @@ fn what_follows(run: &Run) -> String {
     let follows = |step: &StepRecord| match step.planned.kind.as_str() {
         "switch" => Some("the alias goes back"),
         "create_database" => Some("the copy goes"),
+        "start_service" => Some("the service is stopped"),
+        "stop_service" => Some("the service is started"),
         "publish" => Some("the dump goes"),
         "pause" => Some("clients go on"),
         _ => None,

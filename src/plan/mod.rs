@@ -6,6 +6,7 @@
 mod dump;
 mod pooling;
 mod restore;
+mod service;
 mod upkeep;
 
 use journal::event::{Detail, Effect, PlannedStep};
@@ -14,6 +15,7 @@ use serde::Serialize;
 pub use self::dump::dump;
 pub use self::pooling::{pause, resume};
 pub use self::restore::{Wishes, load, restore};
+pub use self::service::{restart, start, stop};
 pub use self::upkeep::{Sql, init, purge, search_path, sql, vacuum};
 use crate::step::preflight::{Database, Wanted};
 use crate::step::{COPY, Settings, bouncer, create_database, drop_database, fetch, write};

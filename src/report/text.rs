@@ -122,6 +122,8 @@ pub(super) fn does(step: &PlannedStep, settings: &Settings) -> String {
         "drop_database" => {
             format!("DROP DATABASE {database}, sessions in it notwithstanding; this cannot be undone")
         }
+        "start_service" => format!("start {} on {host}, and wait until it answers", text("service")),
+        "stop_service" => format!("stop {} on {host}, and wait until it is silent", text("service")),
         "dump" => format!("pg_dump {database}, to be {}", text("file")),
         "publish" if is("replace") => format!("name the dump {}, in place of an older one", text("file")),
         "publish" => format!("name the dump {}", text("file")),
@@ -215,7 +217,8 @@ pub(super) fn undone(run: &Run) {
 fn result(run: &Run, name: &str) -> String {
     let database = run.started.database.as_deref().unwrap_or_default();
     let did = |step: &str| run.step(step).is_some_and(|(_, step)| step.status == StepStatus::Succeeded);
-    let dbname = run.started.settings.get("dbname").and_then(Value::as_str).unwrap_or_default();
+    let setting = |name: &str| run.started.settings.get(name).and_then(Value::as_str).unwrap_or_default();
+    let dbname = setting("dbname");
     let fetched = run
         .step("fetch")
         .and_then(|(_, step)| step.outcome.as_ref()?.get("file")?.as_str().map(str::to_owned));
@@ -237,6 +240,8 @@ fn result(run: &Run, name: &str) -> String {
             None => format!("{name}: search_path of {database} is {}", told(run, "search_path", "after")),
         },
         "init" => initialized(run, name),
+        "start" | "restart" => format!("{name}: {} runs on {}", service(run), setting("host")),
+        "stop" => format!("{name}: {} on {} is stopped", service(run), setting("host")),
         "dump" | "redump" => format!("{name}: {}", dumped(run)),
         "pause" => format!("{name}: {database} is paused"),
         "resume" => format!("{name}: {database} is not paused"),
@@ -296,6 +301,12 @@ fn initialized(run: &Run, name: &str) -> String {
     });
     let existing: String = existing.collect();
     format!("{existing}{name}: roles made: {}, tablespaces made: {}", made("roles"), made("tablespaces"))
+}
+
+/// The service that a run started or stopped.
+fn service(run: &Run) -> &str {
+    let named = run.started.plan.iter().find_map(|step| step.parameters.get("service"));
+    named.and_then(Value::as_str).unwrap_or_default()
 }
 
 /// The file that a dump went to, and how large it is.

@@ -18,6 +18,7 @@
 //! | [`globals`] | reads and applies what pg_dumpall -g has written |
 //! | [`dump`] | pg_dump into a file, and the name of that file |
 //! | [`pause`] | holds the clients of a name in pgbouncer back, or lets them go on |
+//! | [`service`] | starts or stops pgbouncer or PostgreSQL on the target host |
 //! | [`cleanup`] | removes what was needed on the way |
 //!
 //! A step's parameters, intent and outcome are structs of its own, stored as JSON objects. Changing one of them so
@@ -38,6 +39,7 @@ pub mod globals;
 pub mod load;
 pub mod pause;
 pub mod preflight;
+pub mod service;
 pub mod settle;
 pub mod sql;
 
@@ -154,6 +156,11 @@ impl Settings {
 
     /// The host where pgbouncer.ini is.
     pub fn far(&self, run: RunId) -> Far {
+        self.far_by_way_of(self.workspace(run))
+    }
+
+    /// The same, with files on their way to it or from it in `folder`.
+    pub fn far_by_way_of(&self, folder: PathBuf) -> Far {
         Far {
             host: self.host.clone(),
             ssh_options: self.ssh_options.clone(),
@@ -161,7 +168,7 @@ impl Settings {
             client_script: self.client_script.clone(),
             pgbouncer_conf: PathBuf::from(&self.pgbouncer_conf),
             pgbouncer_port: self.pgbouncer_port,
-            folder: self.workspace(run),
+            folder,
         }
     }
 
@@ -241,6 +248,8 @@ impl StepKinds for Kinds {
             }
             ("dump", 1) => Box::new(dump::Dump { settings, given: read(parameters)? }),
             ("publish", 1) => Box::new(dump::Publish { given: read(parameters)? }),
+            ("start_service", 1) => Box::new(service::Start { settings, given: read(parameters)? }),
+            ("stop_service", 1) => Box::new(service::Stop { settings, given: read(parameters)? }),
             (pause::KIND, 1) => Box::new(pause::Pause { settings, given: read(parameters)? }),
             ("resume", 1) => Box::new(pause::Resume { settings }),
             ("cleanup", 1) => Box::new(cleanup::Cleanup { settings }),
