@@ -665,7 +665,7 @@ setting() {
     sed -n "s/^$1=//p" "$CLIENT_CONF" 2>/dev/null | head -n 1
 }
 
-# sets unit and, where the administrator has one of his own, manager
+# sets unit and, where the administrator has a program of his own, manager
 read_client_conf() {
     unit=$service manager=
     [ -e "$CLIENT_CONF" ] || [ -L "$CLIENT_CONF" ] || return 0
@@ -687,15 +687,26 @@ read_client_conf() {
         die 2 "$CLIENT_CONF: $manager, or a folder above it, can be changed by others than root, or is a link"
 }
 
+# sets manager to what manages services here, and stopped to the codes with which it says that one does not run
+find_manager() {
+    stopped=' 1 2 3 '
+    [ -z "$manager" ] || return 0
+    if [ -d /run/systemd/system ]; then
+        # With 1 it ends when it could not look.
+        manager=systemctl stopped=' 3 '
+    else
+        [ -e "/etc/init.d/$unit" ] || die 1 "there is no service $unit on this host"
+        manager=service
+    fi
+}
+
 # by_manager ACTION: has it done; what is said goes to a file, since what is started may keep its output open
 by_manager() (
-    if [ -n "$manager" ]; then
-        set -- "$manager" "$1" "$unit"
-    elif [ -d /run/systemd/system ]; then
-        set -- systemctl --no-pager --no-ask-password "$1" "$unit"
-    else
-        set -- service "$unit" "$1"
-    fi
+    case $manager in
+    systemctl) set -- systemctl --no-pager --no-ask-password "$1" "$unit" ;;
+    service) set -- service "$unit" "$1" ;;
+    *) set -- "$manager" "$1" "$unit" ;;
+    esac
     cd / && exec env -i PATH="$PATH" LC_ALL=C timeout -k 10 "$PATIENCE" "$@" </dev/null >"$private/said" 2>&1
 )
 
@@ -713,14 +724,17 @@ manage_service() {
     case $2 in pgbouncer | postgresql) service=$2 ;; *) die 2 "the service must be pgbouncer or postgresql" ;; esac
     identify_caller
     read_client_conf
+    find_manager
     make_private_folder
     by_manager "$action"
     ended=$?
     sweep
     case $action:$ended in
     status:0) printf 'pg_staging: %s is running\n' "$service" ;;
-    status:[123]) printf 'pg_staging: %s is stopped\n' "$service" ;;
-    status:*) give_up "it cannot be told whether $unit runs" ;;
+    status:*)
+        case $stopped in *" $ended "*) ;; *) give_up "it cannot be told whether $unit runs" ;; esac
+        printf 'pg_staging: %s is stopped\n' "$service"
+        ;;
     *:0) printf 'pg_staging: %s %s done\n' "$service" "$action" ;;
     *:124 | *:137) give_up "$unit did not $action within $PATIENCE s" ;;
     *) give_up "$unit could not $action" ;;

@@ -17,6 +17,7 @@ mod traces;
 
 mod architecture;
 mod asking;
+mod client_services;
 mod commands;
 mod contents;
 mod dumping;

@@ -306,7 +306,7 @@ fn an_older_client_script_and_one_that_is_missing_are_told() {
     let outcome = site.run(&["status", "pgbouncer", &site.section()]).unwrap();
     says(
         &error(&site, &outcome),
-        "staging-client.sh on 127.0.0.1 does not status pgbouncer\n\
+        "staging-client.sh on 127.0.0.1 refuses: service status pgbouncer\n\
          cause: staging-client: usage: staging-client.sh <pgbouncer.xxxx.ini> <port>\n\
          hint: mend what it names there; an older one has to be replaced by the one that came with this version",
     );

@@ -64,7 +64,7 @@ impl Far {
             Some(0) => return Ok(String::from_utf8_lossy(&ended.stdout).into_owned()),
             Some(1) => Trouble::new(format!("{service} on {}: {action} failed", self.host))
                 .hint(format!("see why on that host, or run it by hand: {}", program.line())),
-            Some(2) => Trouble::new(format!("staging-client.sh on {} does not {action} {service}", self.host))
+            Some(2) => Trouble::new(format!("staging-client.sh on {} refuses: service {action} {service}", self.host))
                 .hint("mend what it names there; an older one has to be replaced by the one that came with this version"),
             _ => return Err(self.script_trouble(&program, &ended)),
         };

@@ -26,11 +26,13 @@ impl Etc {
     /// Makes the copy; `None` where this process may not show others files of its own, which takes root.
     pub fn new(stage: &Stage) -> Result<Option<Etc>> {
         let folder = stage.scratch().new_folder("etc")?.join("etc");
-        output_of(Command::new("cp").arg("-a").arg("/etc").arg(&folder))?;
-        let etc = Etc { folder };
+        let etc = Etc { folder: "/etc".into() };
         let mut tried = etc.command("true");
-        let may = tried.stderr(Stdio::null()).status().is_ok_and(|status| status.success());
-        Ok(may.then_some(etc))
+        if !tried.stderr(Stdio::null()).status().is_ok_and(|status| status.success()) {
+            return Ok(None);
+        }
+        output_of(Command::new("cp").arg("-a").arg("/etc").arg(&folder))?;
+        Ok(Some(Etc { folder }))
     }
 
     /// Writes a file, named from `/etc`.
