@@ -1,7 +1,8 @@
 #!/bin/sh
 # staging-client.sh <pgbouncer.xxxx.ini> <port>
+# staging-client.sh service <start|stop|status> <pgbouncer|postgresql>
 #
-# Installs a pgbouncer.ini that was copied into the current folder, and makes the pgbouncer on <port> reload it.
+# The first form installs a pgbouncer.ini that was copied into the current folder, and makes the pgbouncer on <port> reload it.
 # pg_staging runs it on the host of pgbouncer, usually so: ssh host sudo ./staging-client.sh pgbouncer.ab12.ini 6432
 #
 # The first line of the file says what it is for; the rest is the new pgbouncer.ini, to the byte:
@@ -10,6 +11,14 @@
 # Exit codes: 0 installed and confirmed; 2 usage or bad input; 3 the present ini is not the one it is based on;
 # 4 pgbouncer refused; 5 pgbouncer not reachable; 6 another run holds the lock; 1 anything else.
 # Whatever fails, the old file is in place, or put back, and the copied file is removed.
+#
+# The second form starts or stops a service of this host, or says whether it runs: by systemctl where systemd runs, else by
+# service(8). Its last line on standard output is `pg_staging: <service> is running`, or `is stopped`, or after start and
+# stop `pg_staging: <service> <action> done`. Exit codes: 0, 2 and 1 as above. The administrator of the host may say
+# otherwise in /etc/pg_staging/client.conf:
+#   pgbouncer_service=NAME, postgresql_service=NAME   other names, such as postgresql@15-main
+#   service_command=PROGRAM   is run as `PROGRAM <action> <name>`, and ends as init scripts do (LSB): with 0 when the
+#                             service runs or the action succeeded, and for status with 1, 2 or 3 when it does not run
 #
 # Beside pgbouncer.ini it leaves <conf>.pg_staging.lock and the last ten versions,
 # <conf>.pg_staging.<UTC time>.<n>: the old files themselves, so they keep their owner and mode.
@@ -24,6 +33,8 @@
 #   those above it, as in Debian's /etc/pgbouncer: there nobody can put a link in the way.
 # - psql runs as that owner only when the owner is who listens, else as the caller, so that no password of another
 #   user's .pgpass goes to a listener that the caller has set up.
+# - Of services, only those two can be named, and no word of the caller's reaches another program. client.conf is followed
+#   only where root alone can write it, and as root service_command is run only when the same is true of that program.
 # Without sudo, or when root calls, there is no such border: the kernel's permissions decide.
 
 # Words are split on purpose where the words are ours, and `A && B || die` means what it says.
@@ -45,6 +56,8 @@ US=$(printf '\037') # between the columns of psql's output
 RS=$(printf '\036') # between its rows
 LIMIT=8388608       # bytes of an upload
 VERSIONS=10         # old files that are kept
+PATIENCE=240        # seconds that a service may take to start or stop
+CLIENT_CONF=/etc/pg_staging/client.conf
 
 # say TEXT: each line with our name before it; what a server said may hold anything, so no control characters
 say() {
@@ -113,6 +126,15 @@ root_only() (
         folder=${folder%/*}
         folder=${folder:-/}
     done
+)
+
+# root_file FILE: whether it is a file that root alone can change
+root_file() (
+    case $1 in /*/*) ;; *) return 1 ;; esac
+    root_only "${1%/*}" || return 1
+    facts=$(stat -c '%F|%u|%a' -- "$1" 2>/dev/null)
+    case $facts in 'regular file|0|'* | 'regular empty file|0|'*) ;; *) return 1 ;; esac
+    case ${facts##*|} in *[2367] | *[2367]?) return 1 ;; esac
 )
 
 # no_links PATH: whether no part of it is a symbolic link
@@ -478,8 +500,13 @@ prune() {
 
 # --- the steps ---------------------------------------------------------------------------------------------------
 
+usage() {
+    say "usage: staging-client.sh <pgbouncer.xxxx.ini> <port>"
+    die 2 "or: staging-client.sh service <start|stop|status> <pgbouncer|postgresql>"
+}
+
 check_arguments() {
-    [ "$#" -eq 2 ] || die 2 "usage: staging-client.sh <pgbouncer.xxxx.ini> <port>"
+    [ "$#" -eq 2 ] || usage
     upload=$1
     port=$2
     middle=${upload#pgbouncer.}
@@ -581,12 +608,7 @@ look_at_present() {
 }
 
 listed() {
-    [ -f /etc/pg_staging/client.conf ] && [ ! -L /etc/pg_staging/client.conf ] || return 1
-    root_only /etc/pg_staging || return 1
-    set -- $(stat -c '%u %a' /etc/pg_staging/client.conf)
-    [ "$1" -eq 0 ] || return 1
-    case $2 in *[2367] | *[2367]?) return 1 ;; esac
-    grep -Fqx -e "pgbouncer_conf=$conf" /etc/pg_staging/client.conf
+    root_file "$CLIENT_CONF" && grep -Fqx -e "pgbouncer_conf=$conf" "$CLIENT_CONF"
 }
 
 check_permission() {
@@ -638,6 +660,87 @@ find_version() {
     done
 }
 
+# setting NAME: its value in client.conf, or nothing
+setting() {
+    sed -n "s/^$1=//p" "$CLIENT_CONF" 2>/dev/null | head -n 1
+}
+
+# sets unit and, where the administrator has a program of his own, manager
+read_client_conf() {
+    unit=$service manager=
+    [ -e "$CLIENT_CONF" ] || [ -L "$CLIENT_CONF" ] || return 0
+    root_file "$CLIENT_CONF" || die 2 "$CLIENT_CONF can be changed by others than root, and is not followed"
+    [ -r "$CLIENT_CONF" ] || die 2 "$CLIENT_CONF cannot be read"
+    unit=$(setting "${service}_service")
+    unit=${unit:-$service}
+    case $unit in
+    -* | *[!A-Za-z0-9_.:@\\-]*) die 2 "$CLIENT_CONF: '$unit' is not the name of a service" ;;
+    esac
+    manager=$(setting service_command)
+    case $manager in
+    '') return ;;
+    /*) ;;
+    *) die 2 "$CLIENT_CONF: service_command is not an absolute path" ;;
+    esac
+    [ -f "$manager" ] && [ -x "$manager" ] || die 2 "$CLIENT_CONF: there is no program $manager"
+    [ "$self" -ne 0 ] || root_file "$manager" ||
+        die 2 "$CLIENT_CONF: $manager, or a folder above it, can be changed by others than root, or is a link"
+}
+
+# sets manager to what manages services here, and stopped to the codes with which it says that one does not run
+find_manager() {
+    stopped=' 1 2 3 '
+    [ -z "$manager" ] || return 0
+    if [ -d /run/systemd/system ]; then
+        # With 1 it ends when it could not look.
+        manager=systemctl stopped=' 3 '
+    else
+        [ -e "/etc/init.d/$unit" ] || die 1 "there is no service $unit on this host"
+        manager=service
+    fi
+}
+
+# by_manager ACTION: has it done; what is said goes to a file, since what is started may keep its output open
+by_manager() (
+    case $manager in
+    systemctl) set -- systemctl --no-pager --no-ask-password "$1" "$unit" ;;
+    service) set -- service "$unit" "$1" ;;
+    *) set -- "$manager" "$1" "$unit" ;;
+    esac
+    cd / && exec env -i PATH="$PATH" LC_ALL=C timeout -k 10 "$PATIENCE" "$@" </dev/null >"$private/said" 2>&1
+)
+
+# give_up WHAT: with the last that was said
+give_up() {
+    say "$1 (exit code $ended)"
+    [ ! -s "$private/said" ] || say "$(tail -n 20 "$private/said")"
+    exit 1
+}
+
+# manage_service ACTION SERVICE
+manage_service() {
+    [ "$#" -eq 2 ] || usage
+    case $1 in start | stop | status) action=$1 ;; *) die 2 "the action must be start, stop or status" ;; esac
+    case $2 in pgbouncer | postgresql) service=$2 ;; *) die 2 "the service must be pgbouncer or postgresql" ;; esac
+    identify_caller
+    read_client_conf
+    find_manager
+    make_private_folder
+    by_manager "$action"
+    ended=$?
+    sweep
+    case $action:$ended in
+    status:0) printf 'pg_staging: %s is running\n' "$service" ;;
+    status:*)
+        case $stopped in *" $ended "*) ;; *) give_up "it cannot be told whether $unit runs" ;; esac
+        printf 'pg_staging: %s is stopped\n' "$service"
+        ;;
+    *:0) printf 'pg_staging: %s %s done\n' "$service" "$action" ;;
+    *:124 | *:137) give_up "$unit did not $action within $PATIENCE s" ;;
+    *) give_up "$unit could not $action" ;;
+    esac
+}
+
 # fail CODE: says why and puts the old file back
 fail() {
     say "$reason"
@@ -646,6 +749,11 @@ fail() {
 }
 
 main() {
+    if [ "${1-}" = service ]; then
+        shift
+        manage_service "$@"
+        return
+    fi
     check_arguments "$@"
     identify_caller
     host='' version=''

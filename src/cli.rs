@@ -79,6 +79,11 @@ fn limit(text: &str) -> Result<Limit, String> {
     if text.is_empty() {
         return Ok(Limit(None));
     }
+    duration(text).map(|limit| Limit(Some(limit)))
+}
+
+/// A length of time in whole seconds, minutes or hours, as people type it: `30s`, `5m`, `1h`.
+pub fn duration(text: &str) -> Result<Duration, String> {
     let (number, unit) = text.split_at(text.trim_end_matches(char::is_alphabetic).len());
     let number: u64 =
         number.parse().map_err(|_| "a number and s, m or h is needed: 30s, 5m, 1h".to_owned())?;
@@ -88,7 +93,7 @@ fn limit(text: &str) -> Result<Limit, String> {
         "h" => number.saturating_mul(3600),
         other => return Err(format!("'{other}' is no unit of time: s, m or h is needed")),
     };
-    Ok(Limit(Some(Duration::from_secs(seconds))))
+    Ok(Duration::from_secs(seconds))
 }
 
 /// The commands.
@@ -184,6 +189,41 @@ pub enum Command {
     /// They have to be kept when a schema is left out, or their triggers go as well. Of a backup on the server only the
     /// table of contents is fetched.
     Triggers(command::contents::Triggers),
+    /// Start pgbouncer or PostgreSQL on the target host, and wait until it answers
+    ///
+    /// The client script does it there, by systemctl, by service(8), or as the host's /etc/pg_staging/client.conf says. What
+    /// runs already is left alone. A service that does not answer within the limit is stopped again, unless on_failure is
+    /// keep.
+    Start(command::services::Start),
+    /// Stop pgbouncer or PostgreSQL on the target host, and wait until it is silent
+    ///
+    /// As start. A run at work on this target is never cut off: then the command ends with code 5, or waits with --wait.
+    Stop(command::services::Stop),
+    /// Stop pgbouncer or PostgreSQL on the target host, and start it again
+    Restart(command::services::Restart),
+    /// Say whether pgbouncer or PostgreSQL runs on the target host, and whether it answers
+    ///
+    /// Ends with code 0 when the service runs, as the host says, and with 1 when it is stopped.
+    Status(command::services::Status),
+    /// Dump the active copy into a new file, which load reads
+    ///
+    /// Only a dump that is whole gets the file's name. It is made by pg_dump -Fc, pg_restore's neighbour, from PostgreSQL's
+    /// own port, or where that cannot be reached through pgbouncer, which should pool sessions then: pg_dump relies on
+    /// its settings from one statement to the next.
+    Dump(command::dumping::Dump),
+    /// Dump the active copy in place of an older dump
+    ///
+    /// As dump, and the older file stays until the new one is whole. There need not be one.
+    Redump(command::dumping::Redump),
+    /// Hold back the clients of a name in pgbouncer, once their transactions have ended
+    ///
+    /// Their queries wait until resume; pgbouncer turns away those that wait for longer than its query_wait_timeout, two
+    /// minutes unless configured. In session pooling, pgbouncer waits for every client to leave. When clients keep their
+    /// server connections for longer than the limit, or the command is asked to stop, the pause is undone. A name that
+    /// is paused already stays so.
+    Pause(command::pooling::Pause),
+    /// Let the clients of a paused name go on
+    Resume(command::pooling::Resume),
     /// Go on with a run that was interrupted or stopped
     Continue(command::runs::Continue),
     /// Undo what a run did

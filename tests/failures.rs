@@ -39,13 +39,13 @@ fn impatient(options: &SiteOptions) -> Site<'static> {
 }
 
 /// A file system of its own, mounted on a folder; taken away when this is dropped.
-struct SmallDisk {
+pub struct SmallDisk {
     folder: PathBuf,
 }
 
 impl SmallDisk {
     /// Mounts it, with a size as mount(8) reads it; `None` where this process may not mount anything.
-    fn mount(folder: &Path, size: &str) -> Option<SmallDisk> {
+    pub fn mount(folder: &Path, size: &str) -> Option<SmallDisk> {
         let mut mount = Command::new("mount");
         mount.args(["-t", "tmpfs", "-o", &format!("size={size},mode=755"), "tmpfs"]).arg(folder);
         let mounted = mount.stderr(Stdio::null()).status().is_ok_and(|status| status.success());

@@ -104,7 +104,7 @@ fn with_use_sudo_the_script_runs_as_root() {
     let script = folder.path().join("staging-client.sh");
     fs::copy(CLIENT_SCRIPT, &script).unwrap();
     fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
-    let sshd = Sshd::start_with_sudo(site.stage(), &script).unwrap();
+    let sshd = Sshd::start_with_sudo(site.stage(), &script, None).unwrap();
     let told = sshd.ssh(FAR).arg("sudo -n -l").output().unwrap();
     assert!(told.status.success(), "{told:?}");
     site.set("ssh_options", &sshd.ssh_options().join(" ")).unwrap();

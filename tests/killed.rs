@@ -19,7 +19,8 @@ use held::{
     Gate, Place, ScriptLock, wait_until_scripts_ended, wait_until_scripts_wait, wait_until_waiting, waiting,
 };
 use scene::{LIMIT, Scene, Shown, World};
-use trace::{Chance, Point, Watch, can_trace, delayed, everything, kill_tracee, record, run_up_to, summary};
+pub use trace::can_trace;
+use trace::{Chance, Point, Watch, delayed, everything, kill_tracee, record, run_up_to, summary};
 
 const EARLIER: &str = "20261120";
 const DATE: &str = "20261121";

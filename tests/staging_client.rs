@@ -568,7 +568,8 @@ fn only_a_plain_file_of_the_right_name_is_taken() {
     for hostile in ["", "0", "65536", "123456", "-1", "06432", "6432x", "6432 ", "$(id)", "6432\n"] {
         assert_eq!(said(site.command(&[UPLOAD, hostile])), refused(2, number), "{hostile:?}");
     }
-    let usage = "usage: staging-client.sh <pgbouncer.xxxx.ini> <port>";
+    let usage = "usage: staging-client.sh <pgbouncer.xxxx.ini> <port>\n\
+                 staging-client: or: staging-client.sh service <start|stop|status> <pgbouncer|postgresql>";
     for arguments in [&[][..], &[UPLOAD], &[UPLOAD, &port, "x"]] {
         assert_eq!(said(site.command(arguments)), refused(2, usage), "{arguments:?}");
     }

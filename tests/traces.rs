@@ -143,8 +143,8 @@ pub fn fails(site: &Site<'_>, arguments: &[&str], code: i32, said: &str) {
     let before = Traces::of(site);
     let outcome = site.run(arguments).unwrap();
     let steps = inspected(site)["steps"].clone();
-    let attempted = |step: &Value| step["name"] != "preflight" && step["attempts"] != 0;
-    let how = match steps.as_array().unwrap().iter().any(attempted) {
+    let announced = |step: &Value| step["name"] != "preflight" && !step["detail"]["intent"].is_null();
+    let how = match steps.as_array().unwrap().iter().any(announced) {
         true => "failed, and what it had done is undone",
         false => "failed before it changed anything",
     };

@@ -6,15 +6,18 @@ pub mod backups;
 pub mod contents;
 pub mod copies;
 pub mod databases;
+pub mod dumping;
 pub mod get;
 pub mod history;
 pub mod init;
 pub mod mending;
 pub mod pgbouncer;
+pub mod pooling;
 pub mod psql;
 pub mod purge;
 pub mod restore;
 pub mod runs;
+pub mod services;
 pub mod show;
 mod signals;
 pub mod sizes;
@@ -32,7 +35,7 @@ use jiff::tz::TimeZone;
 use journal::clock::{Clock, SystemClock};
 use journal::engine::{Engine, EngineError, Question};
 use journal::event::{Actor, Detail, Failure, OnFailure, Process, RunStarted};
-use journal::run::Run;
+use journal::run::{Run, Status};
 use journal::step::{Listener, Stop};
 use journal::store::files::FileStore;
 use journal::store::{Store, StoreError};
@@ -45,7 +48,7 @@ use crate::database::{DateWord, DatedName};
 use crate::error::{Error, ExitCode};
 use crate::plan::Plan;
 use crate::report::{self, Style};
-use crate::step::{Kinds, Secrets, Settings, write};
+use crate::step::{Kinds, Secrets, Settings, pause, write};
 use crate::world::postgres::{Server, Session, literal};
 use crate::world::process::Program;
 use crate::world::web::Access;
@@ -100,6 +103,14 @@ async fn dispatch(app: &App, command: Command) -> Result<ExitCode, Error> {
         Command::Nodata(given) => given.run(app).await,
         Command::Catalog(given) => given.run(app).await,
         Command::Triggers(given) => given.run(app).await,
+        Command::Start(given) => given.run(app).await,
+        Command::Stop(given) => given.run(app).await,
+        Command::Restart(given) => given.run(app).await,
+        Command::Status(given) => given.run(app).await,
+        Command::Dump(given) => given.run(app).await,
+        Command::Redump(given) => given.run(app).await,
+        Command::Pause(given) => given.run(app).await,
+        Command::Resume(given) => given.run(app).await,
         Command::Continue(given) => given.run(app).await,
         Command::Rollback(given) => given.run(app).await,
         Command::History(given) => given.run(app).await,
@@ -466,8 +477,22 @@ impl App {
         ask: impl AsyncFn() -> Result<Run, EngineError>,
     ) -> Result<ExitCode, Error> {
         let run = self.run_to_its_end(engine, ask).await?;
+        if run.status == Status::Stopped && pause::must_not_wait(&run.started.plan) {
+            return self.let_go(engine, &run).await;
+        }
         report::ended(&run, self.style);
         Ok(ExitCode::of(&run))
+    }
+
+    /// Undoes a run that was asked to stop and must not be left half done. It is not asked twice.
+    async fn let_go(&self, engine: &Engine, stopped: &Run) -> Result<ExitCode, Error> {
+        let (_, nobody_asks) = watch::channel(Stop::No);
+        let engine =
+            Engine { stop: nobody_asks, ..self.engine(Arc::clone(&engine.store), Secrets::default())? };
+        let run = engine.roll_back(stopped.id, "stopped on request", false).await?;
+        report::ended(&run, self.style);
+        let signal = stopped.signal.filter(|_| run.status == Status::RolledBack);
+        Ok(signal.map_or_else(|| ExitCode::of(&run), |signal| ExitCode(128 + signal)))
     }
 
     /// Runs what the engine is asked to do, waiting for a busy target when that is wanted.
@@ -530,8 +555,8 @@ fn started(engine: &Engine, target: &Target, command: Typed, plan: Plan) -> RunS
         target: Some(plan.target()),
         read_only: false,
         on_failure: match target.on_failure {
-            config::OnFailure::Rollback => OnFailure::Rollback,
-            config::OnFailure::Keep => OnFailure::Keep,
+            config::OnFailure::Keep if !pause::must_not_wait(&plan.steps) => OnFailure::Keep,
+            _ => OnFailure::Rollback,
         },
         retry_limit_ms: u64::try_from(target.retry_limit.as_millis()).unwrap_or(u64::MAX),
         settings: write(&plan.settings),

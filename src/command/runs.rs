@@ -6,7 +6,7 @@ use clap::Args;
 use journal::engine::decode_all;
 use journal::event::RunId;
 use journal::query::{Query, Shown};
-use journal::run::{Run, Status};
+use journal::run::{Run, Status, StepRecord};
 use journal::store::Store;
 
 use super::{App, secrets};
@@ -65,7 +65,7 @@ impl Rollback {
             if !self.force {
                 none_since(&*store, &run).await?;
             }
-            agree(app, &run, "Undo the finished", "the alias goes back, and the copy goes")?;
+            agree(app, &run, "Undo the finished", &what_follows(&run))?;
         }
         let engine = app.engine(store, secrets_of(app, &run))?;
         let ask = async || engine.roll_back(id, "asked for by rollback", finished).await;
@@ -155,6 +155,22 @@ async fn none_since(store: &dyn Store, run: &Run) -> Result<(), Error> {
         )
         .hint("roll that one back first, or add --force")),
     }
+}
+
+/// What undoing a run leads to, the last first.
+fn what_follows(run: &Run) -> String {
+    let follows = |step: &StepRecord| match step.planned.kind.as_str() {
+        "switch" => Some("the alias goes back"),
+        "create_database" => Some("the copy goes"),
+        "start_service" => Some("the service is stopped"),
+        "stop_service" => Some("the service is started"),
+        "publish" => Some("the dump goes"),
+        "pause" => Some("clients go on"),
+        _ => None,
+    };
+    let undone = run.steps.iter().rev().filter(|step| step.needs_undo());
+    let all: Vec<&str> = undone.filter_map(follows).collect();
+    if all.is_empty() { "what it did is undone".to_owned() } else { all.join(", and ") }
 }
 
 /// What cannot be gone back on is done only when somebody means it: `verb` the run, and what that leads to.

@@ -3,13 +3,19 @@
 //! A plan holds every parameter that its steps need, so that a run can be continued when the configuration has changed
 //! since, and by a machine that has none.
 
+mod dump;
+mod pooling;
 mod restore;
+mod service;
 mod upkeep;
 
 use journal::event::{Detail, Effect, PlannedStep};
 use serde::Serialize;
 
+pub use self::dump::dump;
+pub use self::pooling::{pause, resume};
 pub use self::restore::{Wishes, load, restore};
+pub use self::service::{restart, start, stop};
 pub use self::upkeep::{Sql, init, purge, search_path, sql, vacuum};
 use crate::step::preflight::{Database, Wanted};
 use crate::step::{COPY, Settings, bouncer, create_database, drop_database, fetch, write};

@@ -4,6 +4,7 @@ use journal::event::{Detail, Effect, PlannedStep};
 use journal::run::{Run, Status, StepStatus};
 use serde_json::Value;
 
+use super::listing::size;
 use super::{Style, err, out};
 use crate::error::Error;
 use crate::plan::Plan;
@@ -121,6 +122,16 @@ pub(super) fn does(step: &PlannedStep, settings: &Settings) -> String {
         "drop_database" => {
             format!("DROP DATABASE {database}, sessions in it notwithstanding; this cannot be undone")
         }
+        "start_service" => format!("start {} on {host}, and wait until it answers", text("service")),
+        "stop_service" => format!("stop {} on {host}, and wait until it is silent", text("service")),
+        "dump" => format!("pg_dump {database}, to be {}", text("file")),
+        "publish" if is("replace") => format!("name the dump {}, in place of an older one", text("file")),
+        "publish" => format!("name the dump {}", text("file")),
+        "pause" => {
+            let limit = step.parameters.get("limit_seconds").and_then(Value::as_u64).unwrap_or_default();
+            format!("PAUSE {database} in pgbouncer, and give up when that takes longer than {limit} s")
+        }
+        "resume" => format!("RESUME {database} in pgbouncer"),
         "cleanup" => "remove the files that were needed on the way".to_owned(),
         other => text(other),
     }
@@ -193,7 +204,7 @@ pub(super) fn way_out(run: &Run) -> String {
 
 /// Whether a run got as far as changing something.
 pub(super) fn touched(run: &Run) -> bool {
-    run.steps.iter().any(|step| step.planned.effect != Effect::None && step.attempts > 0)
+    run.steps.iter().any(|step| step.planned.effect != Effect::None && step.intent.is_some())
 }
 
 /// What a run did is undone, as was asked for.
@@ -206,7 +217,8 @@ pub(super) fn undone(run: &Run) {
 fn result(run: &Run, name: &str) -> String {
     let database = run.started.database.as_deref().unwrap_or_default();
     let did = |step: &str| run.step(step).is_some_and(|(_, step)| step.status == StepStatus::Succeeded);
-    let dbname = run.started.settings.get("dbname").and_then(Value::as_str).unwrap_or_default();
+    let setting = |name: &str| run.started.settings.get(name).and_then(Value::as_str).unwrap_or_default();
+    let dbname = setting("dbname");
     let fetched = run
         .step("fetch")
         .and_then(|(_, step)| step.outcome.as_ref()?.get("file")?.as_str().map(str::to_owned));
@@ -228,6 +240,11 @@ fn result(run: &Run, name: &str) -> String {
             None => format!("{name}: search_path of {database} is {}", told(run, "search_path", "after")),
         },
         "init" => initialized(run, name),
+        "start" | "restart" => format!("{name}: {} runs on {}", service(run), setting("host")),
+        "stop" => format!("{name}: {} on {} is stopped", service(run), setting("host")),
+        "dump" | "redump" => format!("{name}: {}", dumped(run)),
+        "pause" => format!("{name}: {database} is paused"),
+        "resume" => format!("{name}: {database} is not paused"),
         _ if did("switch") => format!("{name}: {dbname} points at {database}"),
         _ => format!("{name}: {database}"),
     }
@@ -284,6 +301,20 @@ fn initialized(run: &Run, name: &str) -> String {
     });
     let existing: String = existing.collect();
     format!("{existing}{name}: roles made: {}, tablespaces made: {}", made("roles"), made("tablespaces"))
+}
+
+/// The service that a run started or stopped.
+fn service(run: &Run) -> &str {
+    let named = run.started.plan.iter().find_map(|step| step.parameters.get("service"));
+    named.and_then(Value::as_str).unwrap_or_default()
+}
+
+/// The file that a dump went to, and how large it is.
+fn dumped(run: &Run) -> String {
+    let outcome = run.step("publish").and_then(|(_, step)| step.outcome.as_ref());
+    let file = outcome.and_then(|outcome| outcome.get("file")?.as_str()).unwrap_or_default();
+    let bytes = outcome.and_then(|outcome| outcome.get("dumped")?.get("bytes")?.as_u64()).unwrap_or_default();
+    format!("{file}, {}", size(bytes))
 }
 
 fn failure(run: &Run, what: &str, next: Option<&str>, style: Style) {

@@ -10,12 +10,12 @@ use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
 use journal::event::{Detail, Failure};
-use journal::step::{Context, Intent, Observed, Step, Stop};
+use journal::step::{Context, Intent, Observed, Step};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, watch};
 
 use super::preflight::{self, Backup};
-use super::{Secrets, Settings, outcome, read, write};
+use super::{Secrets, Settings, asked_to_stop, outcome, read, write};
 use crate::contents::Contents;
 use crate::world::disk::{self, FileId, Growing};
 use crate::world::process::boot_id;
@@ -291,10 +291,8 @@ impl Sink for Durably<'_, '_, '_> {
 /// Runs `work` with a receiver that turns true when the run is asked to stop.
 async fn watched<T>(at: &Context<'_>, work: impl AsyncFnOnce(&mut watch::Receiver<bool>) -> T) -> T {
     let (tell, mut stop) = watch::channel(false);
-    let mut asked = at.stop();
     let forward = async {
-        // An error here means that nobody can ask any more.
-        let _ = asked.wait_for(|stop| *stop != Stop::No).await;
+        asked_to_stop(at).await;
         tell.send_replace(true);
         std::future::pending::<()>().await;
     };

@@ -16,6 +16,9 @@
 //! | [`choose`] | looks whether the copies that a purge drops may still go |
 //! | [`drop_database`] | DROP DATABASE |
 //! | [`globals`] | reads and applies what pg_dumpall -g has written |
+//! | [`dump`] | pg_dump into a file, and the name of that file |
+//! | [`pause`] | holds the clients of a name in pgbouncer back, or lets them go on |
+//! | [`service`] | starts or stops pgbouncer or PostgreSQL on the target host |
 //! | [`cleanup`] | removes what was needed on the way |
 //!
 //! A step's parameters, intent and outcome are structs of its own, stored as JSON objects. Changing one of them so
@@ -30,10 +33,13 @@ pub mod choose;
 pub mod cleanup;
 pub mod create_database;
 pub mod drop_database;
+pub mod dump;
 pub mod fetch;
 pub mod globals;
 pub mod load;
+pub mod pause;
 pub mod preflight;
+pub mod service;
 pub mod settle;
 pub mod sql;
 
@@ -41,7 +47,7 @@ use std::path::PathBuf;
 
 use async_trait::async_trait;
 use journal::event::{Detail, Failure, Hash, PlannedStep, RunId};
-use journal::step::{Context, Intent, Observed, Step, StepKinds};
+use journal::step::{Context, Intent, Observed, Step, StepKinds, Stop};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use url::Url;
@@ -152,6 +158,11 @@ impl Settings {
 
     /// The host where pgbouncer.ini is.
     pub fn far(&self, run: RunId) -> Far {
+        self.far_by_way_of(self.workspace(run))
+    }
+
+    /// The same, with files on their way to it or from it in `folder`.
+    pub fn far_by_way_of(&self, folder: PathBuf) -> Far {
         Far {
             host: self.host.clone(),
             ssh_options: self.ssh_options.clone(),
@@ -159,13 +170,18 @@ impl Settings {
             client_script: self.client_script.clone(),
             pgbouncer_conf: PathBuf::from(&self.pgbouncer_conf),
             pgbouncer_port: self.pgbouncer_port,
-            folder: self.workspace(run),
+            folder,
         }
     }
 
     /// psql: pg_restore's neighbour.
     pub fn psql(&self) -> PathBuf {
         self.pg_restore.with_file_name("psql")
+    }
+
+    /// pg_dump: pg_restore's neighbour.
+    pub fn pg_dump(&self) -> PathBuf {
+        self.pg_restore.with_file_name("pg_dump")
     }
 }
 
@@ -243,6 +259,12 @@ impl StepKinds for Kinds {
             ("drop_database", 1) => {
                 Box::new(drop_database::DropDatabase { settings, given: read(parameters)? })
             }
+            ("dump", 1) => Box::new(dump::Dump { settings, given: read(parameters)? }),
+            ("publish", 1) => Box::new(dump::Publish { given: read(parameters)? }),
+            ("start_service", 1) => Box::new(service::Start { settings, given: read(parameters)? }),
+            ("stop_service", 1) => Box::new(service::Stop { settings, given: read(parameters)? }),
+            (pause::KIND, 1) => Box::new(pause::Pause { settings, given: read(parameters)? }),
+            ("resume", 1) => Box::new(pause::Resume { settings }),
             ("cleanup", 1) => Box::new(cleanup::Cleanup { settings }),
             _ => return Ok(None),
         };
@@ -299,6 +321,15 @@ pub fn write<T: Serialize>(value: &T) -> Detail {
     }
 }
 
+/// Resolves when the run is asked to stop.
+async fn asked_to_stop(at: &Context<'_>) {
+    let mut stop = at.stop();
+    if stop.wait_for(|stop| *stop != Stop::No).await.is_err() {
+        // Nobody is left who could ask.
+        std::future::pending::<()>().await;
+    }
+}
+
 /// Stores one of our values as an attachment; returns the name to put into an event.
 async fn attach<T: Serialize>(at: &Context<'_>, value: &T) -> Result<String, Failure> {
     let bytes = serde_json::to_vec(value).map_err(|error| Failure::new(error.to_string()))?;
@@ -348,8 +379,8 @@ fn application_name(at: &Context<'_>) -> String {
     format!("pg_staging:{}:{step}", at.run()).chars().take(63).collect()
 }
 
-/// Ends what an earlier process left at work on this step: its programs, then its connections.
-async fn end_leftovers(at: &Context<'_>, server: &Server, database: &str) -> Result<(), Failure> {
+/// Ends the programs that an earlier process left at work on this step.
+async fn end_children(at: &Context<'_>) -> Result<(), Failure> {
     let run = at.snapshot().await;
     let children = run.step(at.step()).map(|(_, step)| step.children.clone()).unwrap_or_default();
     for child in children.into_iter().filter(|child| child.ending.is_none()) {
@@ -358,6 +389,12 @@ async fn end_leftovers(at: &Context<'_>, server: &Server, database: &str) -> Res
             at.child_ended(pid, "ended by the process that continued").await?;
         }
     }
+    Ok(())
+}
+
+/// Ends what an earlier process left at work on this step: its programs, then its connections.
+async fn end_leftovers(at: &Context<'_>, server: &Server, database: &str) -> Result<(), Failure> {
+    end_children(at).await?;
     let session = server.connect(database, "pg_staging").await?;
     let name = crate::world::postgres::literal(&application_name(at));
     // They are told to go, and are gone a moment later: the server itself waits between looks.

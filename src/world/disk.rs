@@ -30,6 +30,11 @@ pub fn exists(path: &Path) -> bool {
     fs::symlink_metadata(path).is_ok()
 }
 
+/// Whether a file is at `path`, and not something else, or a link to one.
+pub fn is_file(path: &Path) -> bool {
+    fs::symlink_metadata(path).is_ok_and(|found| found.is_file())
+}
+
 /// The whole of a file.
 pub fn read(path: &Path) -> Result<Vec<u8>, Trouble> {
     fs::read(path).map_err(|error| refused("read", path, &error))
@@ -38,6 +43,16 @@ pub fn read(path: &Path) -> Result<Vec<u8>, Trouble> {
 /// A file to read from.
 pub fn open(path: &Path) -> Result<File, Trouble> {
     File::open(path).map_err(|error| refused("open", path, &error))
+}
+
+/// Whether there is a folder at `path` in which we may make files.
+pub fn may_write_in(path: &Path) -> Result<(), Trouble> {
+    let found = fs::metadata(path).map_err(|error| refused("write in", path, &error))?;
+    if !found.is_dir() {
+        return Err(refused("write in", path, &io::ErrorKind::NotADirectory.into()));
+    }
+    rustix::fs::access(path, rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK)
+        .map_err(|error| refused("write in", path, &error.into()))
 }
 
 /// Makes a folder that only we can enter, and those above it that are missing; fine when it is there and ours.
@@ -241,6 +256,13 @@ impl Growing {
     pub fn set_modified(&self, seconds: i64) -> Result<(), Trouble> {
         let time = SystemTime::UNIX_EPOCH + Duration::from_secs(u64::try_from(seconds).unwrap_or_default());
         self.file.set_modified(time).map_err(|error| refused("set the time of", &self.path, &error))
+    }
+
+    /// Gives the file its final name, in place of another file that has it: at every moment the old or the new one has.
+    pub fn replace(self, name: &Path) -> Result<(), Trouble> {
+        self.file.sync_all().map_err(|error| refused("write", &self.path, &error))?;
+        fs::rename(&self.path, name).map_err(|error| refused("name", name, &error))?;
+        sync_parent(name)
     }
 
     /// Gives the file its final name, unless there is something of that name already.

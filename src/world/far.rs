@@ -89,7 +89,12 @@ impl Far {
         Err(self.ssh_trouble(&format!("cannot remove {name} on {}", self.host), &ended))
     }
 
-    async fn run_here(&self, name: &str) -> Result<(Program, Ended), Trouble> {
+    /// The script, here or there, still without its arguments.
+    pub(super) fn script(&self) -> Result<Program, Trouble> {
+        if self.is_local() { self.script_here() } else { self.script_there() }
+    }
+
+    fn script_here(&self) -> Result<Program, Trouble> {
         let script = match machine::home() {
             Some(home) => home.join(&self.client_script),
             None => PathBuf::from(&self.client_script),
@@ -104,8 +109,18 @@ impl Far {
         } else {
             Program::new(script)
         };
-        let program =
-            program.arg(name).arg(self.pgbouncer_port.to_string()).folder(&self.folder).limit(LIMIT);
+        Ok(program.limit(LIMIT))
+    }
+
+    /// Words of a remote command are joined by ssh and read by a shell: those of ours are checked, numbers, or our own.
+    fn script_there(&self) -> Result<Program, Trouble> {
+        let script = shell_word(&self.client_script)?;
+        let program = self.ssh().arg("--").arg(&self.host);
+        Ok(if self.use_sudo { program.args(["sudo", "-n"]) } else { program }.arg(script))
+    }
+
+    async fn run_here(&self, name: &str) -> Result<(Program, Ended), Trouble> {
+        let program = self.script()?.arg(name).arg(self.pgbouncer_port.to_string()).folder(&self.folder);
         let ended = program.run().await?;
         Ok((program, ended))
     }
@@ -118,13 +133,7 @@ impl Far {
                 self.ssh_trouble(&format!("cannot copy the new pgbouncer.ini to {}", self.host), &copied)
             );
         }
-        // Words of a remote command are joined by ssh and read by a shell: each of these is checked or a number.
-        let script = shell_word(&self.client_script)?;
-        let mut program = self.ssh().arg("--").arg(&self.host);
-        if self.use_sudo {
-            program = program.args(["sudo", "-n"]);
-        }
-        program = program.arg(script).arg(name).arg(self.pgbouncer_port.to_string());
+        let program = self.script()?.arg(name).arg(self.pgbouncer_port.to_string());
         let ended = program.run().await?;
         Ok((program, ended))
     }
@@ -134,22 +143,42 @@ impl Far {
         let conf = self.pgbouncer_conf.display();
         let trouble = match ended.status.code() {
             Some(0) => return Ok(()),
-            Some(3) => Trouble::new(format!("{conf} on {} was changed by somebody else meanwhile", self.host)).transient(true),
-            Some(4) => Trouble::new(format!("pgbouncer on {} does not take the new {conf}; the old one is back", self.host))
-                .hint(format!("mend what pgbouncer cannot read in {conf} (its log says which line), then try again")),
-            Some(5) => Trouble::new(format!("pgbouncer on {}, port {} cannot be reached from there", self.host, self.pgbouncer_port))
-                .hint("start pgbouncer, or correct pgbouncer_port")
+            Some(3) => {
+                Trouble::new(format!("{conf} on {} was changed by somebody else meanwhile", self.host))
+                    .transient(true)
+            }
+            Some(4) => Trouble::new(format!(
+                "pgbouncer on {} does not take the new {conf}; the old one is back",
+                self.host
+            ))
+            .hint(format!(
+                "mend what pgbouncer cannot read in {conf} (its log says which line), then try again"
+            )),
+            Some(5) => Trouble::new(format!(
+                "pgbouncer on {}, port {} cannot be reached from there",
+                self.host, self.pgbouncer_port
+            ))
+            .hint("start pgbouncer, or correct pgbouncer_port")
+            .transient(true),
+            Some(6) => Trouble::new(format!("another change of {conf} on {} is under way", self.host))
                 .transient(true),
-            Some(6) => Trouble::new(format!("another change of {conf} on {} is under way", self.host)).transient(true),
+            _ => return Err(self.script_trouble(program, ended)),
+        };
+        Err(trouble.because(ended.errors()))
+    }
+
+    /// Why the script was not run, or failed in a way that says no more.
+    pub(super) fn script_trouble(&self, program: &Program, ended: &Ended) -> Trouble {
+        let trouble = match ended.status.code() {
             Some(255) if !self.is_local() => {
-                return Err(self.ssh_trouble(&format!("cannot run staging-client.sh on {}", self.host), ended));
+                return self.ssh_trouble(&format!("cannot run staging-client.sh on {}", self.host), ended);
             }
             Some(126 | 127) => Trouble::new(format!("cannot run {} on {}", self.client_script, self.host))
                 .hint("copy staging-client.sh there and make it executable, or set client_script to where it is"),
             _ => Trouble::new(format!("staging-client.sh failed on {} ({})", self.host, ended.ending()))
                 .hint(format!("run it by hand: {}", program.line())),
         };
-        Err(trouble.because(ended.errors()))
+        trouble.because(ended.errors())
     }
 
     /// Refused and timed-out connections pass; a refused key or an unknown host does not.

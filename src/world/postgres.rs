@@ -22,6 +22,9 @@ pub struct Server {
 /// How long a connection may take to be made.
 const CONNECT_LIMIT: Duration = Duration::from_secs(10);
 
+/// How long an answer to the simplest of questions may take.
+const ANSWER_LIMIT: Duration = Duration::from_secs(5);
+
 /// An open session in one database.
 pub struct Session {
     client: Client,
@@ -98,6 +101,18 @@ impl Server {
         };
         let words = words.iter().filter_map(|(word, value)| Some(format!("{word}={}", quoted((*value)?))));
         words.collect::<Vec<_>>().join(" ")
+    }
+
+    /// Whether PostgreSQL itself answers. Being let in does not tell: pgbouncer lets clients in, and has them wait for a
+    /// server that is gone.
+    pub async fn answers(&self, database: &str) -> Result<(), Trouble> {
+        let session = self.connect(database, "pg_staging").await?;
+        match tokio::time::timeout(ANSWER_LIMIT, session.execute("SELECT 1")).await {
+            Ok(answered) => answered,
+            Err(_) => Err(Trouble::new(format!("{} does not answer", session.place))
+                .because(format!("nothing came within {} s", ANSWER_LIMIT.as_secs()))
+                .transient(true)),
+        }
     }
 
     /// Host and port, for people.

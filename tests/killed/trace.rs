@@ -59,7 +59,7 @@ impl fmt::Display for Point {
 }
 
 /// Whether strace is there and may trace.
-pub(super) fn can_trace() -> bool {
+pub fn can_trace() -> bool {
     let tried =
         Command::new("strace").args(["-qq", "-o", "/dev/null", "true"]).stderr(Stdio::null()).status();
     let can = tried.is_ok_and(|status| status.success());

@@ -14,6 +14,7 @@
 mod bouncer;
 mod cluster;
 mod error;
+mod etc;
 mod port;
 mod production;
 mod rude;
@@ -33,6 +34,7 @@ use std::{
 pub use bouncer::{Bouncer, BouncerOptions, Destination, PoolMode};
 pub use cluster::{Cluster, ClusterOptions};
 pub use error::{Result, StageError};
+pub use etc::Etc;
 pub use production::{
     Fingerprint, Scale, TableFingerprint, dump, fingerprint, production, production_roles,
     schema_fingerprint, source_database,

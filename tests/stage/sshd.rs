@@ -12,7 +12,7 @@ use std::{
 use rustix::process::Signal;
 
 use super::{
-    FAR, LOCAL, Stage,
+    Etc, FAR, LOCAL, Stage,
     error::{Doing, Result, StageError, find_program, output_of},
     port::on_free_port,
     scratch::Scratch,
@@ -42,11 +42,13 @@ impl Sshd {
 
     /// The same, where the account may run that one program as root, through sudo and without a password: among files of
     /// its own (mount_namespaces(7)), so that the machine's sudoers stay as they are. Takes root.
-    pub fn start_with_sudo(stage: &Stage, program: &Path) -> Result<Sshd> {
+    ///
+    /// With an `etc`, its sessions see that in the place of `/etc`.
+    pub fn start_with_sudo(stage: &Stage, program: &Path, etc: Option<&Etc>) -> Result<Sshd> {
         let name = &stage.scratch().account().name;
         let rule = format!("{name} ALL=(root) NOPASSWD: {}", program.display());
         Sshd::start_by(stage, |sshd| {
-            let mut command = Command::new("unshare");
+            let mut command = etc.map_or_else(|| Command::new("unshare"), |etc| etc.command("unshare"));
             command.args([
                 "--mount",
                 "--propagation",
