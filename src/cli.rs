@@ -144,16 +144,16 @@ pub enum Command {
     /// The oldest go first, each as drop does it. A copy never goes while an entry of pgbouncer points at it, nor when it
     /// belongs to a run that can still be continued; -n tells which would go, and why the others stay.
     Purge(command::purge::Purge),
-    /// Source sql_path/<section>/pre/*.sql in a copy
+    /// Source the section's pre SQL files in a copy
     ///
-    /// psql sources the files in alphabetical order, a step each. A file that can run within one transaction takes effect
-    /// exactly once, whatever happens; of another one that fails or is interrupted nobody can tell how far it came, and the run
-    /// is stuck until you say so (resolve). What a file did cannot be undone: when a later one fails, the run stops, to be
-    /// continued once that file is mended.
+    /// The files `pre/*.sql` below the section's folder in sql_path are sourced by psql in alphabetical order, a step each.
+    /// A file that can run within one transaction takes effect exactly once, whatever happens; of another one that fails or
+    /// is interrupted nobody can tell how far it came, and the run is stuck until you say so (resolve). What a file did
+    /// cannot be undone: when a later one fails, the run stops, to be continued once that file is mended.
     Presql(command::upkeep::Presql),
-    /// Source sql_path/<section>/post/*.sql in a copy
+    /// Source the section's post SQL files in a copy
     ///
-    /// As presql, with the files that restore sources when the data is there, such as those that mask it.
+    /// As presql, with `post/*.sql`: what restore sources when the data is there, such as what masks it.
     Postsql(command::upkeep::Postsql),
     /// VACUUM ANALYZE a copy
     Vacuumdb(command::upkeep::Vacuumdb),

@@ -375,6 +375,17 @@ fn purge_keeps_the_newest_and_what_is_in_use_and_drops_the_rest() {
 }
 
 #[test]
+fn purge_works_on_a_far_host() {
+    let options = SiteOptions { over_ssh: true, ..SiteOptions::default() };
+    let mut site = Site::new(Stage::shared().unwrap(), &options).unwrap();
+    let before = Traces::of(&site);
+    createdb(&site, &["20261101", "20261102"]);
+    site.set("keep_bases", "0").unwrap();
+    succeeds(&site, &["purge", &site.section()]);
+    assert_eq!(Traces::of(&site), before);
+}
+
+#[test]
 fn purge_of_many_copies_takes_as_many_runs_as_it_needs() {
     let mut site = site();
     let days: Vec<String> = (1..=13).map(|day| format!("202611{day:02}")).collect();

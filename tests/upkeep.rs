@@ -139,6 +139,26 @@ fn presql_sources_the_other_folder_and_says_when_there_is_nothing_in_it() {
 }
 
 #[test]
+fn more_files_than_one_run_can_hold_are_refused_and_none_is_sourced() {
+    let site = site();
+    for number in 0..120 {
+        site.add_sql("post", &format!("{number:03}_table.sql"), "CREATE TABLE t ();").unwrap();
+    }
+    let outcome = site.run(&["postsql", &site.section()]).unwrap();
+    assert_eq!(outcome.code, 2, "{outcome}");
+    let said = error(&site, &outcome);
+    assert!(said.starts_with("that is more than one run can hold\n"), "{said}");
+    assert!(
+        said.ends_with("hint: give it less to do: fewer SQL files, or shorter names and paths"),
+        "{said}"
+    );
+    assert_eq!(sql(&site, DAY, "SELECT to_regclass('t')"), "\n");
+    assert_eq!(last_run(&site)["command"], "switch");
+    // It holds nothing.
+    succeeds(&site, &["vacuumdb", &site.section()]);
+}
+
+#[test]
 fn where_no_copy_is_active_there_is_none_to_work_on() {
     let mut site = Site::new(Stage::shared().unwrap(), &SiteOptions::default()).unwrap();
     site.set("search_path", "public").unwrap();

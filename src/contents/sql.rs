@@ -391,9 +391,9 @@ mod tests {
                 (8, "SET x = 'a;b'", true),
                 (23, "\\connect shop;", true),
                 (38, "CREATE ROLE \"q;r\" /* ; */ ", true),
-                (66, "", true),
-                (68, "SELECT $$;$$", true),
-                (82, "open 'a", false),
+                (65, "", true),
+                (67, "SELECT $$;$$", true),
+                (81, "open 'a", false),
             ]
         );
     }
