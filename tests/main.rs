@@ -31,6 +31,7 @@ mod psql;
 mod purging;
 mod readme;
 mod restore;
+mod secrets;
 mod stage_works;
 mod staging_client;
 mod upkeep;
