@@ -36,6 +36,7 @@ mod psql;
 mod purging;
 mod readme;
 mod restore;
+mod secrets;
 mod services;
 mod stage_works;
 mod staging_client;

@@ -1,8 +1,12 @@
 //! `psql` hands the terminal over, and gets it back.
 
-use std::{fs, io::Write, process::Stdio};
+use std::{
+    fs,
+    process::{Command, Stdio},
+    time::Duration,
+};
 
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal};
 use serde_json::{Value, json};
 
 use crate::{
@@ -65,7 +69,7 @@ fn control_c_ends_the_query_and_not_us() {
         terminal.send_line("SELECT pg_sleep(600);").unwrap();
         let asleep = "SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND query ~ '^SELECT pg_sleep.600' AND datname = ";
         let asleep = format!("{asleep}'{}'", site.copy(DAY));
-        wait_until("psql to be asleep", std::time::Duration::from_secs(60), || {
+        wait_until("psql to be asleep", Duration::from_secs(60), || {
             site.cluster().psql("postgres", &asleep).unwrap() == "1\n"
         })
         .unwrap();
@@ -73,7 +77,7 @@ fn control_c_ends_the_query_and_not_us() {
         terminal.wait_until_it_shows("canceling statement due to user request").unwrap();
         terminal.wait_until_it_shows(&prompt(&site)).unwrap();
     }
-    // At the prompt as well; and ^\ is not for us either.
+    // At the prompt as well.
     terminal.send("SELECT nonsense").unwrap();
     terminal.press(Key::Interrupt).unwrap();
     terminal.wait_until_it_shows(&prompt(&site)).unwrap();
@@ -98,41 +102,40 @@ fn a_query_that_control_c_ends_is_the_end_of_a_psql_that_has_no_more_to_do() {
     assert_eq!(last_question(&site)["status"], "failed");
 }
 
+/// A shell on a terminal, with this script and the program's command line as its first argument.
+fn shell(site: &Site<'_>, script: &str) -> Terminal {
+    let program = site.command(&["psql", &site.section()]);
+    let mut shell = Command::new("sh");
+    shell.env_clear().current_dir(site.folder());
+    shell.envs(program.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    shell.args(["-c", script, "sh"]).arg(program.get_program()).args(program.get_args());
+    Terminal::start(site.stage(), shell).unwrap()
+}
+
+/// The process id of the psql that is at its prompt.
+fn psql_of(site: &Site<'_>, terminal: &mut Terminal) -> u32 {
+    terminal.send_line("\\! echo below: $PPID.").unwrap();
+    // First as it was typed, then as it was said.
+    terminal.wait_until_it_shows("below: $").unwrap();
+    terminal.wait_until_it_shows("below: ").unwrap();
+    terminal.wait_until_it_shows(&prompt(site)).unwrap();
+    let shown = terminal.shown().unwrap();
+    shown.rsplit_once("below: ").unwrap().1.split_once('.').unwrap().0.parse().unwrap()
+}
+
 #[test]
 fn a_shell_has_its_terminal_back_also_when_psql_was_killed() {
     let site = site();
-    let program = site.command(&["psql", &site.section()]);
-    let mut shell = std::process::Command::new("sh");
-    shell.env_clear().current_dir(site.folder());
-    for (name, value) in program.get_envs().filter_map(|(name, value)| Some((name, value?))) {
-        shell.env(name, value);
-    }
-    let words: Vec<String> = [program.get_program()]
-        .into_iter()
-        .chain(program.get_args())
-        .map(|word| format!("'{}'", word.to_str().unwrap()))
-        .collect();
-    shell.args(["-c", &format!("{0}; echo \"first ended: $?\"; {0}; echo \"second ended: $?\"; read -r line; echo \"<$line>\"; stty -a", words.join(" "))]);
-    let mut terminal = Terminal::start(site.stage(), shell).unwrap();
-    terminal.wait_until_it_shows(&prompt(&site)).unwrap();
-    terminal.send_line("\\! echo below: $PPID").unwrap();
-    terminal.wait_until_it_shows("below: ").unwrap();
+    let script = r#""$@"; echo "first ended: $?"; "$@"; echo "second ended: $?"; read -r line; echo "<$line>"; stty -a"#;
+    let mut terminal = shell(&site, script);
     terminal.wait_until_it_shows(&prompt(&site)).unwrap();
     terminal.send_line("\\q").unwrap();
     terminal.wait_until_it_shows("first ended: 0").unwrap();
 
     terminal.wait_until_it_shows(&prompt(&site)).unwrap();
-    let shown = |terminal: &mut Terminal| {
-        terminal.send_line("\\! echo below: $PPID.").unwrap();
-        terminal.wait_until_it_shows("below: ").unwrap();
-        terminal.wait_until_it_shows(".\r\n").unwrap();
-        terminal.wait_until_it_shows(&prompt(&site)).unwrap();
-        terminal.shown().unwrap()
-    };
-    let shown = shown(&mut terminal);
-    let pid = shown.rsplit_once("below: ").unwrap().1.split_once('.').unwrap().0.to_owned();
     // It waits for a line, and has set the terminal up for that.
-    let pid = rustix::process::Pid::from_raw(pid.parse().unwrap()).unwrap();
+    let psql = psql_of(&site, &mut terminal);
+    let pid = Pid::from_raw(psql.try_into().unwrap()).unwrap();
     rustix::process::kill_process(pid, Signal::KILL).unwrap();
     terminal.wait_until_it_shows("error: psql ended with signal: 9 (SIGKILL)").unwrap();
     terminal.wait_until_it_shows("second ended: 1").unwrap();
@@ -147,14 +150,30 @@ fn a_shell_has_its_terminal_back_also_when_psql_was_killed() {
 }
 
 #[test]
+fn a_shell_stops_and_continues_us_and_psql_together() {
+    let site = site();
+    let script = r#"set -m; "$@"; echo "stopped: $?"; read -r line; fg %1 > /dev/null; echo "ended: $?""#;
+    let mut terminal = shell(&site, script);
+    terminal.wait_until_it_shows(&prompt(&site)).unwrap();
+    assert_ne!(terminal.foreground().unwrap(), terminal.pid());
+    terminal.press(Key::Suspend).unwrap();
+    terminal.wait_until_it_shows("stopped: ").unwrap();
+    assert_eq!(terminal.foreground().unwrap(), terminal.pid());
+    assert_eq!(last_question(&site)["status"], "running");
+    terminal.send_line("go on").unwrap();
+    terminal.send_line("SELECT 6 * 7 AS answer \\gx").unwrap();
+    terminal.wait_until_it_shows("answer | 42").unwrap();
+    terminal.send_line("\\q").unwrap();
+    terminal.wait_until_it_shows("ended: 0").unwrap();
+    assert_eq!(terminal.wait().unwrap().0, 0);
+    assert_eq!(last_question(&site)["status"], "succeeded");
+}
+
+#[test]
 fn sigterm_ends_psql_and_then_us() {
     let site = site();
     let mut terminal = at_its_prompt(&site);
-    terminal.send_line("\\! echo below: $PPID.").unwrap();
-    terminal.wait_until_it_shows("below: ").unwrap();
-    terminal.wait_until_it_shows(".\r\n").unwrap();
-    let shown = terminal.shown().unwrap();
-    let psql = shown.rsplit_once("below: ").unwrap().1.split_once('.').unwrap().0.to_owned();
+    let psql = psql_of(&site, &mut terminal);
     terminal.signal(Signal::TERM).unwrap();
     let (code, shown) = terminal.wait().unwrap();
     assert_eq!(code, 143, "{shown}");
@@ -169,7 +188,7 @@ fn psql_ends_with_us_when_we_are_killed() {
     let mut terminal = at_its_prompt(&site);
     terminal.signal(Signal::KILL).unwrap();
     let clients = || site.bouncer().admin("SHOW CLIENTS").unwrap();
-    wait_until("psql to end", std::time::Duration::from_secs(60), || {
+    wait_until("psql to end", Duration::from_secs(60), || {
         !clients().lines().any(|line| line.contains(&site.copy(DAY)))
     })
     .unwrap();
@@ -185,7 +204,7 @@ fn without_a_terminal_psql_reads_standard_input_and_its_status_is_mapped() {
     let piped = |arguments: &[&str], input: &str| {
         let mut command = site.command(arguments);
         let path = site.folder().join("input.sql");
-        fs::File::create(&path).unwrap().write_all(input.as_bytes()).unwrap();
+        fs::write(&path, input).unwrap();
         command.stdin(Stdio::from(fs::File::open(&path).unwrap()));
         site.spawn_command(&mut command).unwrap().wait().unwrap()
     };

@@ -129,9 +129,8 @@ async fn ask_all(app: &App, sections: &[String]) -> (Vec<(String, Existing)>, Op
     let causes: Vec<String> = failed.iter().map(|(section, error)| format!("{section}: {error}")).collect();
     let error = (!failed.is_empty()).then(|| {
         let what = format!("{} of {} sections could not be asked", failed.len(), sections.len());
-        Error::new(ExitCode::FAILED, what)
-            .because(causes.join("\n"))
-            .hint("the sizes of the others are shown")
+        let hint = failed.into_iter().find_map(|(_, error)| error.hint);
+        Error { hint, ..Error::new(ExitCode::FAILED, what).because(causes.join("\n")) }
     });
     (found, error)
 }

@@ -8,6 +8,7 @@ mod listing;
 pub mod live;
 mod tables;
 pub mod text;
+mod warnings;
 
 use std::io::{IsTerminal as _, Write as _};
 use std::sync::Arc;
@@ -18,12 +19,14 @@ use journal::query::{Shown, Summary};
 use journal::run::Run;
 use journal::step::{Listener, Progress};
 use journal::store::StoreError;
-use tracing_subscriber::filter::Targets;
+
+use tracing_subscriber::filter::{FilterExt as _, Targets, filter_fn};
 use tracing_subscriber::fmt;
 use tracing_subscriber::layer::{Layer as _, SubscriberExt as _};
 
 pub use self::listing::{Cell, Column, Listing, size};
 pub use self::tables::{Line, remaining};
+use self::warnings::Warnings;
 use crate::cli::{Color, Global};
 use crate::error::Error;
 use crate::plan::Plan;
@@ -88,15 +91,19 @@ impl Style {
     }
 }
 
-/// With `-d`, what happens underneath goes to standard error as well: the programs that are run, and how they end.
+/// What the rooms below tell goes to standard error: warnings, and with `-d` what happens underneath, the programs that
+/// are run and how they end.
 pub fn log(style: Style) {
-    if style.debug {
-        let ours = Targets::new().with_target("pg_staging", tracing::Level::DEBUG);
+    let ours = |level| Targets::new().with_target("pg_staging", level);
+    let warnings = Warnings::new(style).with_filter(ours(tracing::Level::WARN));
+    let lines = style.debug.then(|| {
         let lines = fmt::layer().with_writer(std::io::stderr).with_target(false).without_time();
-        let told = tracing_subscriber::registry().with(lines.with_ansi(style.color).with_filter(ours));
-        // An error says that there is one already.
-        let _ = tracing::subscriber::set_global_default(told);
-    }
+        let beside = filter_fn(|metadata| *metadata.level() > tracing::Level::WARN);
+        lines.with_ansi(style.color).with_filter(ours(tracing::Level::DEBUG).and(beside))
+    });
+    // An error says that there is one already.
+    let _ =
+        tracing::subscriber::set_global_default(tracing_subscriber::registry().with(warnings).with(lines));
 }
 
 /// A line on standard output.

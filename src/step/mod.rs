@@ -150,9 +150,11 @@ impl Settings {
         }
         let transient = refused.iter().any(|trouble| trouble.transient);
         let causes: Vec<String> = refused.iter().map(ToString::to_string).collect();
+        let hint = refused.iter().find_map(|trouble| trouble.hint.clone());
+        let usual = "start it, or correct host, postgres_port, pgbouncer_port, dbuser and maintdb";
         Err(Failure::new(format!("cannot reach PostgreSQL on {}", self.host))
             .because(causes.join("; "))
-            .hint("start it, or correct host, postgres_port, pgbouncer_port, dbuser and maintdb")
+            .hint(hint.unwrap_or_else(|| usual.to_owned()))
             .transient(transient))
     }
 

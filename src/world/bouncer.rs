@@ -66,7 +66,7 @@ impl Console {
                 self.server.user, self.server.host, self.server.port, self.server.user
             );
             let message = format!("cannot reach pgbouncer's console on {}", self.server.place());
-            Trouble { hint: Some(hint), ..Trouble::new(message).because(trouble.cause.unwrap_or(trouble.message)) }
+            Trouble { hint: trouble.hint.or(Some(hint)), ..Trouble::new(message).because(trouble.cause.unwrap_or(trouble.message)) }
                 .transient(transient)
         })
     }

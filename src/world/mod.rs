@@ -7,6 +7,7 @@ pub mod archive;
 pub mod bouncer;
 pub mod disk;
 pub mod far;
+pub mod libpq;
 pub mod machine;
 pub mod postgres;
 pub mod process;

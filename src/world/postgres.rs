@@ -1,12 +1,20 @@
 //! PostgreSQL, spoken to through the simple query protocol only, since that is what pgbouncer passes in every pool
 //! mode and the only one that its console knows.
+//!
+//! Passwords, TLS and the like are what libpq would make of the surroundings.
 
+mod tls;
+
+use std::future::Future;
+use std::io;
 use std::time::Duration;
 
+use tokio_postgres::config::{ChannelBinding, SslMode};
 use tokio_postgres::error::SqlState;
-use tokio_postgres::{Client, Config, NoTls, SimpleQueryMessage};
+use tokio_postgres::{Client, Config, SimpleQueryMessage};
 
-use super::{Trouble, machine};
+use super::Trouble;
+use super::libpq::{Binding, Limit, Mode, Surroundings};
 
 /// Where a server is and as whom we speak to it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,7 +27,7 @@ pub struct Server {
     pub user: String,
 }
 
-/// How long a connection may take to be made.
+/// How long a connection may take to be made, where nobody says otherwise.
 const CONNECT_LIMIT: Duration = Duration::from_secs(10);
 
 /// How long an answer to the simplest of questions may take.
@@ -49,6 +57,42 @@ impl Server {
     /// Opens a session.
     pub async fn connect(&self, database: &str, application_name: &str) -> Result<Session, Trouble> {
         let place = format!("database {database} on {}", self.place());
+        let around = Surroundings::of(self, database)?;
+        let connector = tls::connector(&around.tls)?;
+        let mut config = self.config(database, application_name, &around);
+        let limit = match around.connect_timeout {
+            None => Some(CONNECT_LIMIT),
+            Some(Limit::Within(limit)) => Some(limit),
+            Some(Limit::None) => None,
+        };
+        let mut refused: Vec<tokio_postgres::Error> = Vec::new();
+        for mode in self.ways(around.tls.mode) {
+            config.ssl_mode(*mode);
+            match within(limit, config.connect(connector.clone())).await {
+                Some(Ok((client, connection))) => {
+                    // What goes wrong on the connection is told to whoever waits for an answer.
+                    tokio::spawn(async move { connection.await.ok() });
+                    return Ok(Session { client, place });
+                }
+                Some(Err(error)) => {
+                    let may_try_otherwise = tls::is_at_fault(&error) || is_turned_away(&error);
+                    refused.push(error);
+                    if !may_try_otherwise {
+                        break;
+                    }
+                }
+                None => {
+                    let limit = limit.unwrap_or_default().as_secs();
+                    return Err(Trouble::new(format!("cannot connect to {place}"))
+                        .because(format!("no answer within {limit} s"))
+                        .transient(true));
+                }
+            }
+        }
+        Err(cannot_connect(&place, &refused, &around))
+    }
+
+    fn config(&self, database: &str, application_name: &str, around: &Surroundings) -> Config {
         let mut config = Config::new();
         config
             .host(&self.host)
@@ -56,28 +100,33 @@ impl Server {
             .user(&self.user)
             .dbname(database)
             .application_name(application_name)
-            .connect_timeout(CONNECT_LIMIT)
             .keepalives_idle(Duration::from_secs(30))
             .keepalives_interval(Duration::from_secs(10))
             .keepalives_retries(3)
             .tcp_user_timeout(Duration::from_secs(60));
-        if let Some(password) = machine::variable("PGPASSWORD") {
-            config.password(password.to_string_lossy().as_bytes());
+        if let Some(password) = &around.password {
+            config.password(password.text.as_bytes());
         }
-        let connecting = tokio::time::timeout(CONNECT_LIMIT, config.connect(NoTls));
-        let (client, connection) = match connecting.await {
-            Ok(Ok(connected)) => connected,
-            Ok(Err(error)) => return Err(explain(&format!("cannot connect to {place}"), &error)),
-            Err(_) => {
-                let limit = CONNECT_LIMIT.as_secs();
-                return Err(Trouble::new(format!("cannot connect to {place}"))
-                    .because(format!("no answer within {limit} s"))
-                    .transient(true));
-            }
+        if let Some(options) = &around.options {
+            config.options(options);
+        }
+        match around.channel_binding {
+            Some(Binding::Disable) => config.channel_binding(ChannelBinding::Disable),
+            Some(Binding::Require) => config.channel_binding(ChannelBinding::Require),
+            None => &mut config,
         };
-        // What goes wrong on the connection is told to whoever waits for an answer.
-        tokio::spawn(async move { connection.await.ok() });
-        Ok(Session { client, place })
+        config
+    }
+
+    /// With TLS or without, in the order in which libpq tries. A socket is never spoken to with TLS.
+    fn ways(&self, mode: Mode) -> &'static [SslMode] {
+        match mode {
+            _ if self.host.starts_with('/') => &[SslMode::Disable],
+            Mode::Disable => &[SslMode::Disable],
+            Mode::Allow => &[SslMode::Disable, SslMode::Require],
+            Mode::Prefer => &[SslMode::Prefer, SslMode::Disable],
+            Mode::Require | Mode::VerifyCa | Mode::VerifyFull => &[SslMode::Require],
+        }
     }
 
     /// The same server, database and name for a program that uses libpq, as a connection string (PostgreSQL, 34.1.1.1).
@@ -176,19 +225,69 @@ impl Session {
     }
 }
 
+/// Why no connection could be made: what every attempt met, and what can be done about passwords and certificates.
+fn cannot_connect(place: &str, refused: &[tokio_postgres::Error], around: &Surroundings) -> Trouble {
+    let what = format!("cannot connect to {place}");
+    let Some(last) = refused.last() else { return Trouble::new(what) };
+    let trouble = explain(&what, last);
+    let mut causes: Vec<String> = Vec::new();
+    for cause in refused.iter().filter_map(|error| explain(&what, error).cause) {
+        if !causes.contains(&cause) {
+            causes.push(cause);
+        }
+    }
+    let trouble = trouble.because(causes.join("; "));
+    match &around.password {
+        Some(password) if is_wrong_password(last) => {
+            trouble.hint(format!("the password comes from {}: correct it there", password.from))
+        }
+        None if wants_password(last) => {
+            let refused = around.refused_file.as_ref().map(|why| format!("; {why}")).unwrap_or_default();
+            trouble.because(format!("the server asks for a password, and there is none{refused}")).hint(
+                "put it into ~/.pgpass (host:port:database:user:password, chmod 600), or into PGPASSWORD",
+            )
+        }
+        _ if refused.iter().any(tls::is_at_fault) => trouble
+            .hint("look at sslmode and sslrootcert (PGSSLMODE, PGSSLROOTCERT, or those of the service)"),
+        _ => trouble,
+    }
+}
+
+/// Whether the server did not like the password. pgbouncer has one code for all that it refuses.
+fn is_wrong_password(error: &tokio_postgres::Error) -> bool {
+    error.as_db_error().is_some_and(|db| match db.code() {
+        code if *code == SqlState::INVALID_PASSWORD => true,
+        code if *code == SqlState::PROTOCOL_VIOLATION => db.message().contains("authentication failed"),
+        _ => false,
+    })
+}
+
+/// Whether the server wanted a password, and we had none.
+fn wants_password(error: &tokio_postgres::Error) -> bool {
+    std::error::Error::source(error).is_some_and(|source| source.to_string() == "password missing")
+}
+
+/// Whether the server lets nobody in by this way, which may be different with TLS, or without.
+fn is_turned_away(error: &tokio_postgres::Error) -> bool {
+    error.code() == Some(&SqlState::INVALID_AUTHORIZATION_SPECIFICATION)
+}
+
+/// What comes of `work`, unless that takes longer than a limit.
+async fn within<T>(limit: Option<Duration>, work: impl Future<Output = T>) -> Option<T> {
+    match limit {
+        Some(limit) => tokio::time::timeout(limit, work).await.ok(),
+        None => Some(work.await),
+    }
+}
+
 /// An error in the server's own words.
 fn explain(what: &str, error: &tokio_postgres::Error) -> Trouble {
     let trouble = Trouble::new(what).transient(is_transient(error));
     let Some(db) = error.as_db_error() else {
-        let mut cause = error.to_string();
-        let mut inner = std::error::Error::source(error);
-        while let Some(source) = inner {
-            let more = source.to_string();
-            if !cause.contains(&more) {
-                cause = format!("{cause}: {more}");
-            }
-            inner = source.source();
-        }
+        let cause = causes(error).fold(error.to_string(), |all, cause| {
+            let more = cause.to_string();
+            if all.contains(&more) { all } else { format!("{all}: {more}") }
+        });
         return trouble.because(cause);
     };
     let detail = db.detail().map(|detail| format!(" ({detail})")).unwrap_or_default();
@@ -206,8 +305,9 @@ fn explain(what: &str, error: &tokio_postgres::Error) -> Trouble {
 /// Codes are of PostgreSQL's appendix A.
 fn is_transient(error: &tokio_postgres::Error) -> bool {
     let Some(code) = error.code() else {
-        // Not an answer of the server: the connection was refused, reset or closed.
-        return true;
+        // Not an answer of the server: the connection was refused, reset or closed, or else it is not as we can use it.
+        return error.is_closed()
+            || causes(error).any(|cause| cause.is::<io::Error>()) && !tls::is_at_fault(error);
     };
     code.code().starts_with("08") && *code != SqlState::PROTOCOL_VIOLATION
         || [
@@ -221,6 +321,13 @@ fn is_transient(error: &tokio_postgres::Error) -> bool {
             SqlState::OBJECT_IN_USE,
         ]
         .contains(code)
+}
+
+/// What an error came of, nearest first.
+fn causes<'e>(
+    error: &'e tokio_postgres::Error,
+) -> impl Iterator<Item = &'e (dyn std::error::Error + 'static)> {
+    std::iter::successors(std::error::Error::source(error), |cause| cause.source())
 }
 
 /// `name` as an SQL identifier.
