@@ -110,16 +110,11 @@ impl Dumped {
 }
 
 impl Dump {
-    /// The database is named in the environment, where its name is nothing but a name.
     fn program(&self, plan: &Plan, server: &Server) -> Program {
         Program::new(self.settings.pg_dump())
             .args(["--no-password", "--format=custom"])
-            .arg(format!("--host={}", server.host))
-            .arg(format!("--port={}", server.port))
-            .arg(format!("--username={}", server.user))
             .arg(format!("--file={}", plan.part.display()))
-            .env("PGDATABASE", &plan.database)
-            .env("PGAPPNAME", &plan.application_name)
+            .arg(format!("--dbname={}", server.conninfo(&plan.database, Some(&plan.application_name))))
             .env("LC_ALL", "C")
     }
 
