@@ -18,6 +18,7 @@ use journal::query::{Shown, Summary};
 use journal::run::Run;
 use journal::step::{Listener, Progress};
 use journal::store::StoreError;
+use tracing::subscriber::DefaultGuard;
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::fmt;
 use tracing_subscriber::layer::{Layer as _, SubscriberExt as _};
@@ -66,7 +67,7 @@ impl Style {
             quiet: global.quiet,
             verbose: global.verbose,
             debug: global.debug,
-            color: match global.color {
+            color: match global.color.unwrap_or(Color::Auto) {
                 Color::Always => true,
                 Color::Never => false,
                 Color::Auto => terminal && !no_color,
@@ -88,15 +89,15 @@ impl Style {
     }
 }
 
-/// With `-d`, what happens underneath goes to standard error as well: the programs that are run, and how they end.
-pub fn log(style: Style) {
-    if style.debug {
+/// With `-d`, what happens underneath goes to standard error as well, for as long as what is given back lives: the
+/// programs that are run, and how they end.
+pub fn log(style: Style) -> Option<DefaultGuard> {
+    style.debug.then(|| {
         let ours = Targets::new().with_target("pg_staging", tracing::Level::DEBUG);
         let lines = fmt::layer().with_writer(std::io::stderr).with_target(false).without_time();
         let told = tracing_subscriber::registry().with(lines.with_ansi(style.color).with_filter(ours));
-        // An error says that there is one already.
-        let _ = tracing::subscriber::set_global_default(told);
-    }
+        tracing::subscriber::set_default(told)
+    })
 }
 
 /// A line on standard output.

@@ -10,6 +10,7 @@ pub mod far;
 pub mod machine;
 pub mod postgres;
 pub mod process;
+pub mod terminal;
 pub mod web;
 
 use std::fmt;
