@@ -157,6 +157,22 @@ fn help_lists_the_commands_and_tells_of_one() {
 }
 
 #[test]
+fn experimental_commands_are_for_the_shell_only() {
+    let site = site();
+    let mut console = Console::open(&site, &[]);
+    for name in ["nodata", "catalog", "triggers"] {
+        console.answers(
+            &format!("pg_staging {name} SECTION"),
+            &format!("run it from the shell: pg_staging {name} SECTION"),
+        );
+        console.answers(&format!("help {name}"), "Section of the configuration");
+    }
+    console.answers("help", "Read another file as the current configuration");
+    let shown = console.left();
+    assert!(!shown.contains("\n  nodata "), "{shown}");
+}
+
+#[test]
 fn options_may_be_set_and_another_file_read_for_the_session() {
     let site = site();
     let ini = fs::read_to_string(site.ini_path()).unwrap();
@@ -306,7 +322,9 @@ fn a_command_of_the_shell_has_the_terminal_and_its_failure_is_told() {
     console.answers("!echo $((40 + 2))", "42");
     console.answers("!exit 3", "exit status: 3");
     console.answers("!test -t 0 && test -t 1 && echo on a term''inal", "on a terminal");
-    console.terminal.send_line("!read answer; echo \"<$answer>\"").unwrap();
+    console.terminal.send_line("!echo begun; read answer; echo \"<$answer>\"").unwrap();
+    // What is typed before it has the terminal is for the console.
+    console.shows("\nbegun");
     console.terminal.send_line("typed").unwrap();
     console.shows("<typed>");
     console.shows(PROMPT);
