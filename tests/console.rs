@@ -125,7 +125,7 @@ fn a_restore_is_run_and_seen_from_the_console() {
 fn no_error_ends_the_console_and_every_way_out_ends_it_well() {
     let site = site();
     let mut console = Console::open(&site, &[]);
-    console.answers("histry", "a similar subcommand exists: 'history'");
+    console.answers("rolback", "a similar subcommand exists: 'rollback'");
     console.answers("switch", "required arguments were not provided");
     console.answers("switch shoop.dev", "no section [shoop.dev]");
     console.answers(&format!("switch SECTION {DAY}"), "there is no database");
@@ -249,7 +249,7 @@ fn tab_completes_commands_sections_dates_runs_options_values_and_files() {
     console.completes("set SECTION auto_switch F", "False ");
     console.completes("config pg_st", "pg_staging.ini ");
     console.completes("load SECTION tm", "tmp/");
-    console.completes("help rest", "help restore ");
+    console.completes("help resto", "help restore ");
     console.completes("resolve x y --as app", "applied ");
     console.completes("pg_staging swi", "pg_staging switch ");
     // What is offered is what is there after the last command.

@@ -87,8 +87,8 @@ fn the_first_failure_ends_a_script_with_its_code_and_its_line() {
         assert_eq!(outcome.code, code, "{outcome}");
         assert_eq!(plain(&site, &outcome.stderr).lines().last().unwrap(), said, "{outcome}");
     }
-    let outcome = script(&site, &[], "histry\n");
-    assert!(outcome.stderr.contains("a similar subcommand exists: 'history'"), "{outcome}");
+    let outcome = script(&site, &[], "rolback\n");
+    assert!(outcome.stderr.contains("a similar subcommand exists: 'rollback'"), "{outcome}");
     let outcome = script(&site, &[], "switch 'SECTION\n");
     assert!(outcome.stderr.starts_with("error: the line ends inside a quotation"), "{outcome}");
 }
