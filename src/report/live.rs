@@ -71,12 +71,12 @@ impl Listener for Live {
         let due = *shown.last_line.get_or_insert(now);
         if now.duration_since(due).unsigned_abs() >= PACE {
             shown.last_line = Some(now);
-            let done = amount(progress.done, progress.unit);
+            let done = amount(progress.done, &progress.unit);
             let so_far = match progress.total {
                 Some(total) if progress.unit == "bytes" => {
-                    format!("{done} of {}", amount(total, progress.unit))
+                    format!("{done} of {}", amount(total, &progress.unit))
                 }
-                Some(total) => format!("{} of {}", progress.done, amount(total, progress.unit)),
+                Some(total) => format!("{} of {}", progress.done, amount(total, &progress.unit)),
                 None => done,
             };
             err(&format!("      {}: {so_far}", progress.step));
