@@ -231,7 +231,11 @@ pub enum Command {
     /// List runs, newest first
     History(command::history::History),
     /// Show one run: its steps, attempts, times and errors
-    Inspect(command::history::Inspect),
+    Inspect(command::inspect::Inspect),
+    /// Show every event of the journal, oldest first
+    Audit(command::audit::Audit),
+    /// Look on while another process is at work on a run, and end as it does
+    Follow(command::follow::Follow),
     /// Say what became of a step that nobody but you can see
     Resolve(command::mending::Resolve),
     /// Close a run that will be neither continued nor rolled back
