@@ -139,7 +139,9 @@ pub fn fold(stored: &[Stored]) -> Result<Run, Unreadable> {
         match codec::decode(&stored.bytes) {
             Ok(envelope) => events.push(envelope),
             // What comes after it may still tell who wrote it.
-            Err(CodecError::Newer(what)) => newer = newer.or(Some(format!("event {n}: {what}"))),
+            Err(CodecError::Newer(what)) => {
+                newer = newer.or(Some(format!("event {n}: {}", what.trim_start_matches("event "))));
+            }
             Err(error) => return Err(Unreadable::Broken(format!("event {n}: {error}"))),
         }
     }

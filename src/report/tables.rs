@@ -209,7 +209,8 @@ fn next(run: &Run, shown: Shown) -> Option<String> {
                 |step: &&StepRecord| matches!(step.status, StepStatus::Unknown | StepStatus::UndoFailed);
             let name = run.steps.iter().find(open).map_or("<step>", |step| step.planned.name.as_str());
             Some(format!(
-                "look at what the error names, then {}; if only you can see what became of it, before that: \
+                "look at what the error names, then {}\n      \
+                 or, where only you can see what became of it: \
                  pg_staging resolve {id} {name} --as <applied, absent or undone> --reason <how you know>",
                 ways_on(run)
             ))
