@@ -125,5 +125,6 @@ fn from_cron_nothing_is_said_but_errors() {
     };
     assert_eq!(said(&["-q", "continue", "--all"], 0), "");
     assert_eq!(said(&["-q", "restore", &site.section(), "latest", "--wait=2h"], 0), "");
+    assert_eq!(said(&["-q", "purge", &site.section()], 0), "");
     assert!(said(&["-q", "restore", &site.section(), "20261122"], 6).starts_with("error: "));
 }

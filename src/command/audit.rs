@@ -80,7 +80,7 @@ impl Asked<'_> {
         while let Some(number) = from.filter(|_| ledger.is_read()) {
             let page = self.store.events(&self.query, number).await?;
             from = page.next;
-            ledger.tell(&self.entries(page));
+            ledger.tell(&self.entries(&page));
         }
         Ok(())
     }
@@ -106,13 +106,13 @@ impl Asked<'_> {
         while let Some(number) = from.filter(|number| *number < end) {
             let page = self.store.events(&self.query, number).await?;
             from = page.next;
-            found.extend(self.entries(page).into_iter().filter(|entry| entry.seq < end));
+            found.extend(self.entries(&page).into_iter().filter(|entry| entry.seq < end));
         }
         Ok(found)
     }
 
     /// The events of a page, with the names of their steps.
-    fn entries(&self, page: Page) -> Vec<Entry> {
+    fn entries(&self, page: &Page) -> Vec<Entry> {
         let beginnings: BTreeMap<RunId, RunStarted> =
             page.beginnings.iter().filter_map(|(run, bytes)| Some((*run, beginning(bytes)?))).collect();
         let entry = |event: &journal::store::Numbered| {

@@ -193,7 +193,7 @@ pub fn history(lines: &[Line], now: Timestamp) -> Value {
             let Line { summary, .. } = line;
             let user = json!({ "user": summary.user, "host": null, "pid": null });
             let section = summary.section.as_deref();
-            unreadable(&summary.id.to_string(), section, &user, None, Some(time(summary.started_at)))
+            unreadable(&summary.id.to_string(), section, &user, None, Some(&time(summary.started_at)))
         }
     };
     json!({ "schema": 1, "runs": lines.iter().map(shown).collect::<Vec<_>>() })
@@ -204,7 +204,7 @@ fn unreadable(
     section: Option<&str>,
     actor: &Value,
     version: Option<&str>,
-    started_at: Option<String>,
+    started_at: Option<&str>,
 ) -> Value {
     json!({
         "id": id,
@@ -243,7 +243,8 @@ pub(super) fn inspect_unread(unread: &Unread<'_>) -> Value {
     let first = unread.events.first();
     let who = first.and_then(Entry::actor).map_or(Value::Null, actor);
     let id = unread.id.to_string();
-    let run = unreadable(&id, None, &who, unread.written_by.as_deref(), first.and_then(Entry::at));
+    let began = first.and_then(Entry::at);
+    let run = unreadable(&id, None, &who, unread.written_by.as_deref(), began.as_deref());
     let events: Vec<Value> = unread.events.iter().map(Entry::json).collect();
     json!({ "schema": 1, "run": run, "steps": [], "events": events })
 }

@@ -226,15 +226,17 @@ fn next(run: &Run, shown: Shown) -> Option<String> {
 
 pub(super) fn events(events: &[Entry]) {
     out("");
-    let mut table = table(&["N", "AT", "KIND", "STEP", "DETAIL"]);
+    let mut table = table(&["N", "AT", "WHO", "KIND", "STEP", "DETAIL"]);
     for entry in events {
-        let [n, at, kind, step] = [
+        let who = entry.actor().map(|actor| format!("{}@{}", actor.user, actor.host));
+        table.add_row([
             entry.n.to_string(),
             entry.at().unwrap_or_default(),
+            who.unwrap_or_default(),
             entry.kind().to_owned(),
             entry.step.clone().unwrap_or_default(),
-        ];
-        table.add_row([n, at, kind, step, entry.detail().to_string()]);
+            entry.detail().to_string(),
+        ]);
     }
     print(&table);
 }

@@ -1,6 +1,7 @@
 //! A page of the events of the whole store: one burst's worth.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 use super::super::{Numbered, Page};
 use super::database::Broken;
@@ -39,10 +40,8 @@ pub(super) fn take(session: &Session, folder: &Folder, query: &Query, from: u64)
         }
         let event = session.event(run, n)?;
         if query.matches_event(&event.bytes) {
-            if !page.beginnings.contains_key(&run) {
-                let beginning = session.event(run, 0)?.bytes;
-                bytes += beginning.len();
-                page.beginnings.insert(run, beginning);
+            if let Entry::Vacant(place) = page.beginnings.entry(run) {
+                bytes += place.insert(session.event(run, 0)?.bytes).len();
             }
             bytes += event.bytes.len();
             page.events.push(Numbered { seq, run, n, bytes: event.bytes });
