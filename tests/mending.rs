@@ -268,7 +268,7 @@ fn what_cannot_be_gone_back_on_is_asked_for_on_a_terminal_and_an_unfinished_run_
     says(
         &error(&site, &outcome),
         "there is nobody to ask: Undo the finished createdb shop.dev 20261121 (run <run>)? \
-         Then the alias goes back, and the copy goes.\n\
+         Then the copy goes.\n\
          hint: add --yes if this is meant",
     );
     let (code, said) = on_a_terminal(&site, &["rollback", &id], "n\n");
