@@ -342,7 +342,13 @@ pub enum Command {
     History(command::history::History),
     /// Show one run: its steps, attempts, times and errors
     #[command(display_order = Group::Journal as usize)]
-    Inspect(command::history::Inspect),
+    Inspect(command::inspect::Inspect),
+    /// Show every event of the journal, oldest first
+    #[command(display_order = Group::Journal as usize)]
+    Audit(command::audit::Audit),
+    /// Look on while another process is at work on a run, and end as it does
+    #[command(display_order = Group::Journal as usize)]
+    Follow(command::follow::Follow),
     /// Say what became of a step that nobody but you can see
     #[command(display_order = Group::Journal as usize)]
     Resolve(command::mending::Resolve),

@@ -153,18 +153,16 @@ impl From<StoreError> for Error {
 
 impl From<CodecError> for Error {
     fn from(error: CodecError) -> Self {
-        let hint = match error {
-            CodecError::Newer(_) => {
-                Some("use the version of pg_staging that wrote it, or a newer one".to_owned())
+        match error {
+            CodecError::Newer(_) => Error::new(ExitCode::USAGE, error.to_string())
+                .hint("use the version of pg_staging that wrote it, or a newer one"),
+            CodecError::TooLarge { kind: "run_started", .. } => {
+                Error::new(ExitCode::USAGE, "that is more than one run can hold")
+                    .because(error)
+                    .hint("give it less to do: fewer SQL files, or shorter names and paths")
             }
-            _ => None,
-        };
-        if matches!(error, CodecError::TooLarge { kind: "run_started", .. }) {
-            return Error::new(ExitCode::USAGE, "that is more than one run can hold")
-                .because(error)
-                .hint("give it less to do: fewer SQL files, or shorter names and paths");
+            _ => Error::new(ExitCode::STUCK, error.to_string()),
         }
-        Error { hint, ..Error::new(ExitCode::STUCK, error.to_string()) }
     }
 }
 

@@ -41,9 +41,9 @@ const JOURNAL: &[(&str, &[&str])] = &[
     ("event", &[]),
     ("codec", &["event"]),
     ("run", &["event"]),
-    ("query", &["event", "run"]),
+    ("query", &["codec", "event", "run"]),
     ("step", &["engine::Recorder", "event", "run"]),
-    ("store", &["clock", "codec", "event", "query", "run"]),
+    ("store", &["clock", "codec", "event", "query", "run", "step::Progress"]),
     ("engine", &["clock", "codec", "event", "run", "step", "store"]),
 ];
 

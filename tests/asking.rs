@@ -1,18 +1,23 @@
 //! `history` and `inspect` tell the truth at any time, in a shape that scripts can rely on.
 
-use std::{collections::BTreeSet, fs};
+use std::{
+    collections::BTreeSet,
+    fs,
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+};
 
 use serde_json::{Value, json};
 
 use crate::{
     gate::Gate,
-    stage::{Site, SiteOptions, Stage},
+    stage::{Outcome, Site, SiteOptions, Stage},
     traces::{Traces, inspected, is_refused, json as ask, last_run, names_in, plain, says, step, succeeds},
 };
 
 const DAY: &str = "20261121";
 
-const RUN: [&str; 15] = [
+const RUN: [&str; 16] = [
     "id",
     "command",
     "arguments",
@@ -26,8 +31,9 @@ const RUN: [&str; 15] = [
     "duration_ms",
     "steps_done",
     "steps_total",
+    "step",
+    "progress",
     "error",
-    "",
 ];
 const STEP: [&str; 8] =
     ["name", "status", "attempts", "started_at", "finished_at", "duration_ms", "detail", "error"];
@@ -40,7 +46,7 @@ fn site() -> Site<'static> {
 #[track_caller]
 fn has_keys(value: &Value, keys: &[&str]) {
     let found: BTreeSet<&str> = value.as_object().unwrap().keys().map(String::as_str).collect();
-    assert_eq!(found, keys.iter().copied().filter(|key| !key.is_empty()).collect(), "{value}");
+    assert_eq!(found, keys.iter().copied().collect(), "{value}");
 }
 
 #[track_caller]
@@ -310,4 +316,58 @@ fn a_journal_that_the_configuration_names_badly_is_not_passed_over_for_another_p
         assert!(outcome.stderr.contains("option journal ([DEFAULT], line 2): `%Y`"), "{outcome}");
     }
     assert_eq!(names_in(&site.folder().join("home")), Vec::<String>::new());
+}
+
+#[test]
+fn whoever_reads_while_the_writer_is_killed_sees_a_beginning_of_what_it_wrote() {
+    let site = site();
+    let gate = Gate::new(&site, "post", "wait.sql", "");
+    let mut program = site.spawn(&["restore", &site.section(), DAY]).unwrap();
+    let waiting = gate.wait(&mut program);
+    let id = last_run(&site)["id"].as_str().unwrap().to_owned();
+    let killed = AtomicBool::new(false);
+    let read = |arguments: &[&str]| -> Vec<Outcome> {
+        let mut seen = Vec::new();
+        loop {
+            let last = killed.load(Ordering::SeqCst);
+            seen.push(succeeds(&site, arguments));
+            if last {
+                return seen;
+            }
+        }
+    };
+    let (audited, inspected, listed) = thread::scope(|scope| {
+        let audit = scope.spawn(|| read(&["audit", "--format", "json"]));
+        let inspect = scope.spawn(|| read(&["inspect", &id, "--json"]));
+        let history = scope.spawn(|| read(&["history", "--json"]));
+        // Each reads while it lives, and after.
+        for word in ["switch", "audit"] {
+            succeeds(&site, &["history", "--command", word]);
+        }
+        assert_eq!(program.kill().unwrap().code, 137);
+        killed.store(true, Ordering::SeqCst);
+        (audit.join().unwrap(), inspect.join().unwrap(), history.join().unwrap())
+    });
+    let all = &ask(&site, &["inspect", &id])["events"];
+    let all = all.as_array().unwrap();
+    for outcome in audited {
+        let events: Vec<Value> =
+            outcome.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        assert!(all.starts_with(&events), "{outcome}");
+    }
+    let mut words = Vec::new();
+    for outcome in inspected {
+        let answer: Value = serde_json::from_str(&outcome.stdout).unwrap();
+        assert!(all.starts_with(answer["events"].as_array().unwrap()), "{outcome}");
+        words.push(answer["run"]["status"].clone());
+    }
+    let first_dead = words.iter().position(|word| word == "interrupted").unwrap();
+    assert!(words[..first_dead].iter().all(|word| word == "running"), "{words:?}");
+    assert!(words[first_dead..].iter().all(|word| word == "interrupted"), "{words:?}");
+    for outcome in listed {
+        let answer: Value = serde_json::from_str(&outcome.stdout).unwrap();
+        let status = &answer["runs"][0]["status"];
+        assert!(status == "running" || status == "interrupted", "{outcome}");
+    }
+    drop(waiting);
 }

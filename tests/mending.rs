@@ -1,11 +1,27 @@
 //! Runs that cannot help themselves, and the operator's word on them.
 
-use crate::stage::{Site, SiteOptions, Stage};
+use std::{
+    fs,
+    io::Write as _,
+    process::{Command, Stdio},
+};
+
+use journal::{
+    codec,
+    event::{Actor, Envelope, Event, Hash, Process, RunId},
+};
+use serde_json::{Value, json};
+
+use crate::{
+    gate::Gate,
+    stage::{Site, SiteOptions, Stage},
+    traces::{error, is_refused, json as ask, last_run, plain, says, succeeds},
+};
 
 /// The short id of the newest run.
 fn newest_run(site: &Site<'_>) -> (String, String) {
     let history = site.run(&["history", "--json", "--limit", "1"]).unwrap();
-    let json: serde_json::Value = serde_json::from_str(&history.stdout).unwrap();
+    let json: Value = serde_json::from_str(&history.stdout).unwrap();
     let run = &json["runs"][0];
     (run["id"].as_str().unwrap().to_owned(), run["status"].as_str().unwrap().to_owned())
 }
@@ -40,7 +56,7 @@ fn a_run_whose_undo_cannot_be_done_is_stuck_until_the_operator_says_what_became_
     assert_eq!(newest_run(&site).1, "rolled_back");
     assert_eq!(site.copies().unwrap(), Vec::<String>::new());
     assert_eq!(site.bouncer().ini_bytes().unwrap(), before);
-    assert!(std::fs::read_dir(site.tmpdir()).unwrap().next().is_none());
+    assert!(fs::read_dir(site.tmpdir()).unwrap().next().is_none());
 }
 
 #[test]
@@ -61,4 +77,225 @@ fn an_abandoned_run_keeps_what_it_left_and_needs_a_yes() {
     assert_eq!(newest_run(&site).1, "abandoned");
     assert_eq!(site.copies().unwrap(), vec![site.copy("20261121")]);
     assert_eq!(site.run(&["continue", &run]).unwrap().code, 1);
+}
+
+/// The status of each run that changed something, oldest first.
+fn statuses(site: &Site<'_>) -> Vec<String> {
+    let answer = ask(site, &["history"]);
+    let runs = answer["runs"].as_array().unwrap().iter().rev();
+    runs.map(|run| run["status"].as_str().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn all_runs_that_wait_are_continued_oldest_first_and_a_busy_one_is_skipped() {
+    let options =
+        SiteOptions { dates: vec!["2026-11-20".into(), "2026-11-21".into()], ..SiteOptions::default() };
+    let mut site = Site::new(Stage::shared().unwrap(), &options).unwrap();
+    let section = site.section();
+    let outcome = succeeds(&site, &["continue", "--all"]);
+    assert_eq!(outcome.stdout, "no run waits to be continued\n");
+    site.set("on_failure", "keep").unwrap();
+    // The second one would find that the first has moved the alias meanwhile.
+    site.set("auto_switch", "False").unwrap();
+    let mistake = site.add_sql("pre", "01.sql", "SELECT 1/0").unwrap();
+    for day in ["20261120", "20261121"] {
+        assert_eq!(site.run(&["restore", &section, day]).unwrap().code, 3);
+    }
+    assert_eq!(statuses(&site), ["stopped", "stopped"]);
+    // What fails again does not keep the next one from being tried.
+    let outcome = site.run(&["continue", "--all"]).unwrap();
+    assert_eq!(outcome.code, 3, "{outcome}");
+    let tried: Vec<&str> = outcome.stderr.lines().filter(|line| line.contains("taken up again")).collect();
+    assert_eq!(tried.len(), 2, "{outcome}");
+    assert!(tried[0].contains("20261120") && tried[1].contains("20261121"), "{outcome}");
+    let plan = succeeds(&site, &["continue", "--all", "-n"]);
+    assert_eq!(plan.stdout.matches("would make these steps").count(), 2, "{plan}");
+    fs::remove_file(mistake).unwrap();
+
+    // A run at work holds the target.
+    let gate = Gate::new(&site, "post", "wait.sql", "");
+    let first = ask(&site, &["history"])["runs"][1]["id"].as_str().unwrap().to_owned();
+    let mut at_work = site.spawn(&["continue", &first]).unwrap();
+    let waiting = gate.wait(&mut at_work);
+    let outcome = site.run(&["continue", "--all"]).unwrap();
+    assert_eq!(outcome.code, 5, "{outcome}");
+    assert!(
+        outcome.stderr.contains("restore") && outcome.stderr.contains("was not continued: busy"),
+        "{outcome}"
+    );
+    gate.remove(&site, "post", "wait.sql");
+    assert_eq!(at_work.kill().unwrap().code, 137);
+    drop(waiting);
+    assert_eq!(statuses(&site), ["interrupted", "stopped"]);
+
+    let outcome = succeeds(&site, &["continue", "--all"]);
+    let told: Vec<String> = plain(&site, &outcome.stdout).lines().map(str::to_owned).collect();
+    assert_eq!(
+        told,
+        [
+            "restore shop.dev: shop_20261120 (run <run>, <seconds> s)",
+            "restore shop.dev: shop_20261121 (run <run>, <seconds> s)",
+        ]
+    );
+    assert_eq!(statuses(&site), ["succeeded", "succeeded"]);
+}
+
+/// Appends to a run's file what a newer version would: that it took the run up, and a fact of a type unknown today.
+fn written_on_by_a_newer_version(site: &Site<'_>, id: &str) {
+    let run: RunId = id.parse().unwrap();
+    let path = site.journal().join(format!("runs/{id}.log"));
+    let mut file = fs::read(&path).unwrap();
+    let mut events = Vec::new();
+    let mut rest = file.as_slice();
+    while let Some((length, after)) = rest.split_first_chunk::<4>() {
+        let (event, after) = after[4..].split_at(u32::from_be_bytes(*length).try_into().unwrap());
+        events.push(event.to_vec());
+        rest = after;
+    }
+    let last = codec::decode(events.last().unwrap()).unwrap();
+    let process = Process { pid: 1, start_time: 1, boot_id: "b".to_owned() };
+    let continued = Event::RunContinued { version: "99.1.0".to_owned(), process };
+    for event in [continued, Event::RunSucceeded] {
+        let newer = event == Event::RunSucceeded;
+        let envelope = Envelope {
+            run,
+            n: events.len().try_into().unwrap(),
+            id: run.0,
+            at: last.at,
+            epoch: last.epoch + 1,
+            actor: Actor { user: "grace".to_owned(), host: "elsewhere".to_owned(), pid: 7 },
+            prev: Hash::of(events.last().unwrap()),
+            event,
+        };
+        let mut bytes = codec::encode(&envelope).unwrap();
+        if newer {
+            // The type's number; its checksum is the last thing in it.
+            bytes[8..10].copy_from_slice(&9_999_u16.to_be_bytes());
+            let checked = bytes.len() - 4;
+            let sum = crc32c::crc32c(&bytes[..checked]);
+            bytes[checked..].copy_from_slice(&sum.to_be_bytes());
+        }
+        file.extend(u32::try_from(bytes.len()).unwrap().to_be_bytes());
+        file.extend(crc32c::crc32c(&bytes).to_be_bytes());
+        file.extend(&bytes);
+        events.push(bytes);
+    }
+    // As its owner would: the marker first.
+    fs::write(site.journal().join("open").join(id), "").unwrap();
+    fs::write(path, file).unwrap();
+}
+
+#[test]
+fn a_run_of_a_newer_version_is_listed_as_unreadable_told_as_far_as_it_goes_and_left_alone() {
+    let site = Site::new(Stage::shared().unwrap(), &SiteOptions::default()).unwrap();
+    let section = site.section();
+    succeeds(&site, &["createdb", &section, "20261121"]);
+    let id = last_run(&site)["id"].as_str().unwrap().to_owned();
+    let known = ask(&site, &["inspect", &id])["events"].as_array().unwrap().clone();
+    written_on_by_a_newer_version(&site, &id);
+
+    let run = last_run(&site);
+    assert_eq!((&run["id"], &run["status"]), (&json!(id), &json!("unreadable")));
+    assert_eq!((&run["command"], &run["steps_done"]), (&Value::Null, &Value::Null));
+    let answer = ask(&site, &["history", "--status", "unreadable"]);
+    assert_eq!(answer["runs"], json!([run]));
+    let table = succeeds(&site, &["history"]).stdout;
+    assert!(table.lines().nth(1).unwrap().contains("unreadable"), "{table}");
+
+    let answer = ask(&site, &["inspect", &id]);
+    assert_eq!(
+        (&answer["run"]["status"], &answer["run"]["version"]),
+        (&json!("unreadable"), &json!("99.1.0"))
+    );
+    let events = answer["events"].as_array().unwrap();
+    assert_eq!(events.len(), known.len() + 2);
+    let last = events.last().unwrap();
+    assert_eq!((&last["kind"], &last["detail"]), (&json!("unknown"), &json!({ "type": 9999, "version": 1 })));
+    assert_eq!((&last["actor"]["user"], &last["n"]), (&json!("grace"), &json!(known.len() + 1)));
+    let text = succeeds(&site, &["inspect", &id]).stdout;
+    assert!(text.contains("written   by version 99.1.0 of pg_staging"), "{text}");
+    assert!(text.contains("status    unreadable"), "{text}");
+    let audit = succeeds(&site, &["audit", "--format", "json"]).stdout;
+    let told: Vec<Value> = audit.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(told.last(), Some(last));
+    assert_eq!(succeeds(&site, &["audit"]).stdout.lines().count(), events.len() + 1);
+
+    let said = "run <run> was written by a newer version of pg_staging\n\
+                cause: event <n>: type 9999, version 1\n\
+                hint: use that version; pg_staging inspect <run> tells what can be told by this one";
+    let said = said.replace("<n>", &(known.len() + 1).to_string());
+    for arguments in [
+        &["continue", &id][..],
+        &["rollback", &id, "--yes"],
+        &["abandon", &id, "--reason", "old", "--yes"],
+        &["resolve", &id, "bouncer_add", "--as", "applied", "--reason", "seen"],
+        &["follow", &id],
+    ] {
+        if arguments[0] == "follow" {
+            assert_eq!(site.run(arguments).unwrap().code, 2);
+        } else {
+            is_refused(&site, arguments, 2, &said);
+        }
+    }
+    let outcome = succeeds(&site, &["continue", "--all"]);
+    assert!(outcome.stderr.contains("cannot be read by this version, and is left alone"), "{outcome}");
+    assert_eq!(last_run(&site)["status"], "unreadable");
+}
+
+/// Runs the program on a terminal (script(1) gives it one), and types this.
+fn on_a_terminal(site: &Site<'_>, arguments: &[&str], typed: &str) -> (Option<i32>, String) {
+    let program = site.command(arguments);
+    let words = std::iter::once(program.get_program()).chain(program.get_args());
+    let words: Vec<&str> = words.map(|word| word.to_str().unwrap()).collect();
+    let mut script = Command::new("script");
+    script.args(["--quiet", "--return", "--command", &shlex::try_join(words).unwrap(), "/dev/null"]);
+    script.env_clear().envs(program.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    script.current_dir(site.folder()).stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut running = script.spawn().unwrap();
+    running.stdin.take().unwrap().write_all(typed.as_bytes()).unwrap();
+    let ended = running.wait_with_output().unwrap();
+    (ended.status.code(), String::from_utf8_lossy(&ended.stdout).into_owned())
+}
+
+#[test]
+fn what_cannot_be_gone_back_on_is_asked_for_on_a_terminal_and_an_unfinished_run_is_undone_without_a_question()
+{
+    let site = Site::new(Stage::shared().unwrap(), &SiteOptions::default()).unwrap();
+    succeeds(&site, &["createdb", &site.section(), "20261121"]);
+    let id = last_run(&site)["id"].as_str().unwrap().to_owned();
+    let outcome = site.run(&["rollback", &id]).unwrap();
+    assert_eq!(outcome.code, 2, "{outcome}");
+    says(
+        &error(&site, &outcome),
+        "there is nobody to ask: Undo the finished createdb shop.dev 20261121 (run <run>)? \
+         Then the copy goes.\n\
+         hint: add --yes if this is meant",
+    );
+    let (code, said) = on_a_terminal(&site, &["rollback", &id], "n\n");
+    assert_eq!(code, Some(2), "{said}");
+    assert!(said.contains("[y/N]") && said.contains("nothing was done"), "{said}");
+    assert_eq!(statuses(&site), ["succeeded"]);
+    let (code, said) = on_a_terminal(&site, &["rollback", &id], "y\n");
+    assert_eq!(code, Some(0), "{said}");
+    assert_eq!(statuses(&site), ["rolled_back"]);
+
+    site.add_sql("pre", "01.sql", "SELECT 1/0").unwrap();
+    let mut site = site;
+    site.set("on_failure", "keep").unwrap();
+    assert_eq!(site.run(&["restore", &site.section(), "20261121"]).unwrap().code, 3);
+    let id = last_run(&site)["id"].as_str().unwrap().to_owned();
+    // With -n nothing is asked and nothing done.
+    let plan = succeeds(&site, &["abandon", &id, "--reason", "no use", "-n"]);
+    assert!(plan.stdout.contains("would be abandoned"), "{plan}");
+    let plan = succeeds(&site, &["resolve", &id, "switch", "--as", "absent", "--reason", "seen", "-n"]);
+    assert!(plan.stdout.contains("switch would be resolved"), "{plan}");
+    is_refused(
+        &site,
+        &["resolve", &id, "no_step", "--as", "absent", "--reason", "seen", "-n"],
+        6,
+        "run <run> has no step 'no_step'\nhint: pg_staging inspect <run> shows its steps",
+    );
+    assert_eq!(statuses(&site), ["rolled_back", "stopped"]);
+    succeeds(&site, &["rollback", &id]);
+    assert_eq!(statuses(&site), ["rolled_back", "rolled_back"]);
 }

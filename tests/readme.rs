@@ -170,7 +170,7 @@ fn killed_half_way(site: &Site<'_>) {
 }
 
 /// A text without what differs from one session to the next.
-fn alike(site: &Site<'_>, text: &str) -> String {
+pub fn alike(site: &Site<'_>, text: &str) -> String {
     let rules = [
         (r"<site>/sql", "/etc/pg_staging/sql"),
         (r"(?m)^ ?[0-9a-f]{8}\b", "<run>"),

@@ -2,6 +2,7 @@
 
 use jiff::Timestamp;
 
+use crate::codec;
 use crate::event::RunId;
 use crate::run::{Run, Status};
 
@@ -94,18 +95,38 @@ pub struct Query {
 impl Query {
     /// Whether `summary` is asked for; `held` is asked only where it matters.
     pub fn matches(&self, summary: &Summary, held: impl FnOnce() -> bool) -> bool {
-        let same =
-            |wanted: &Option<String>, found: &str| wanted.as_deref().is_none_or(|wanted| wanted == found);
+        self.matches_person(&summary.user)
+            && self.matches_time(summary.started_at)
+            && self.matches_run(summary, held)
+    }
+
+    /// Whether events of the run that `summary` is of may be asked for: all but the user and the times, which each
+    /// event has for itself.
+    pub fn matches_run(&self, summary: &Summary, held: impl FnOnce() -> bool) -> bool {
         let moving = summary.status.is_some_and(Status::is_moving);
         (self.read_only || !summary.read_only)
             && self.section.as_deref().is_none_or(|section| summary.section.as_deref() == Some(section))
-            && same(&self.command, &summary.command)
-            && same(&self.user, &summary.user)
-            && self.since.is_none_or(|since| summary.started_at >= since)
-            && self.until.is_none_or(|until| summary.started_at < until)
+            && self.command.as_deref().is_none_or(|command| summary.command == command)
             && self
                 .status
                 .as_deref()
                 .is_none_or(|wanted| Shown::of(summary.status, !moving || held()).as_str() == wanted)
+    }
+
+    /// Whether an encoded event of such a run is asked for, by its own user and time. One that does not tell them to
+    /// this version is, unless either matters.
+    pub fn matches_event(&self, event: &[u8]) -> bool {
+        match codec::header(event) {
+            Ok(header) => self.matches_person(&header.actor.user) && self.matches_time(header.at),
+            Err(_) => self.user.is_none() && self.since.is_none() && self.until.is_none(),
+        }
+    }
+
+    fn matches_person(&self, user: &str) -> bool {
+        self.user.as_deref().is_none_or(|wanted| wanted == user)
+    }
+
+    fn matches_time(&self, at: Timestamp) -> bool {
+        self.since.is_none_or(|since| at >= since) && self.until.is_none_or(|until| at < until)
     }
 }

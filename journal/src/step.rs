@@ -1,5 +1,7 @@
 //! What a step is: something that can announce what it will do, do it, be looked at, and be undone.
 
+use std::borrow::Cow;
+
 use async_trait::async_trait;
 use tokio::sync::{Mutex, watch};
 
@@ -84,7 +86,7 @@ pub struct Progress {
     /// Of how much, when that is known.
     pub total: Option<u64>,
     /// What is counted: `bytes`, `entries`.
-    pub unit: &'static str,
+    pub unit: Cow<'static, str>,
 }
 
 /// Hears of every event after it is durable, and of progress.
@@ -156,7 +158,13 @@ impl Context<'_> {
 
     /// Shows how far this step is.
     pub fn progress(&self, done: u64, total: Option<u64>, unit: &'static str) {
-        self.listener.progressed(&Progress { run: self.run, step: self.name.clone(), done, total, unit });
+        let step = self.name.clone();
+        let progress = Progress { run: self.run, step, done, total, unit: Cow::Borrowed(unit) };
+        self.listener.progressed(&progress);
+        // While an event is recorded there is something better to see.
+        if let Ok(mut recorder) = self.recorder.try_lock() {
+            recorder.show(&progress);
+        }
     }
 
     /// A receiver that changes when the run is asked to stop.

@@ -10,6 +10,7 @@
 pub mod files;
 pub mod memory;
 
+use std::collections::BTreeMap;
 use std::io;
 use std::path::PathBuf;
 
@@ -19,6 +20,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::event::{Actor, Hash, RunId};
 use crate::query::{Query, Summary};
+use crate::step::Progress;
 
 /// Keeps events, and says who owns which run and target.
 #[async_trait]
@@ -33,6 +35,19 @@ pub trait Store: Send + Sync {
 
     /// The same for people who ask, each with its number in the whole store.
     async fn read(&self, run: RunId) -> Result<Vec<Stored>, StoreError>;
+
+    /// The same of several runs in one go, in the order of `runs`; nothing of a run that is not there.
+    async fn read_all(&self, runs: &[RunId]) -> Result<Vec<Vec<Stored>>, StoreError>;
+
+    /// The events that `query` asks for (see [`Query::matches_run`] and [`Query::matches_event`]), by their numbers in
+    /// the whole store, from number `from` on: as many as can be looked at without holding anybody up.
+    async fn events(&self, query: &Query, from: u64) -> Result<Page, StoreError>;
+
+    /// Looks on while a run's owner writes to it, without being in its way.
+    async fn watch(&self, run: RunId) -> Result<Box<dyn Watch>, StoreError>;
+
+    /// What the run's owner last showed with [`Log::show`], as far as that can be told.
+    async fn progress(&self, run: RunId) -> Result<Option<Progress>, StoreError>;
 
     /// Whether a living process owns the run.
     async fn is_held(&self, run: RunId) -> Result<bool, StoreError>;
@@ -62,6 +77,55 @@ pub trait Log: Send + Sync {
 
     /// Brings what was appended to where it is queried. Nothing is lost when it fails: the next reader does it.
     async fn publish(&mut self) -> Result<(), StoreError>;
+
+    /// Shows others how far a step is, as well as that can be done without delay. It is no fact: it is gone with the
+    /// log, and others may see an old one, or none.
+    fn show(&mut self, progress: &Progress);
+}
+
+/// Sees what happens in a run.
+#[async_trait]
+pub trait Watch: Send {
+    /// What is new since the last call; the first one begins with the run's first event. Waits until there is
+    /// something: an event, progress, an owner who comes or goes.
+    async fn next(&mut self) -> Result<Seen, StoreError>;
+}
+
+/// What was seen of a run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Seen {
+    /// The encoded events after those that were seen before, in order.
+    pub events: Vec<Vec<u8>>,
+    /// How far its step is, as its owner showed last.
+    pub progress: Option<Progress>,
+    /// Whether a living process owns it. When not, that owner's events are all there.
+    pub held: bool,
+}
+
+/// Some events of the whole store.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Page {
+    /// The events, in the order of their numbers.
+    pub events: Vec<Numbered>,
+    /// The encoded first event of each run that has an event here: its command and its plan.
+    pub beginnings: BTreeMap<RunId, Vec<u8>>,
+    /// Where to go on; `None` when there is nothing more yet.
+    pub next: Option<u64>,
+    /// The number that the next new event gets.
+    pub end: u64,
+}
+
+/// An encoded event and its place in its run and in the whole store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Numbered {
+    /// Its number in the whole store.
+    pub seq: u64,
+    /// Its run.
+    pub run: RunId,
+    /// Its number within the run.
+    pub n: u64,
+    /// The event.
+    pub bytes: Vec<u8>,
 }
 
 /// Who wants to own what.

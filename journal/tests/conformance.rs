@@ -18,9 +18,10 @@ use jiff::{SignedDuration, Timestamp};
 use journal::event::{Event, Failure, Hash, RollbackCause, RunId, StopCause};
 use journal::query::{Query, Summary};
 use journal::run::Status;
+use journal::step::Progress;
 use journal::store::files::FileStore;
 use journal::store::memory::MemoryStore;
-use journal::store::{Store, StoreError};
+use journal::store::{Numbered, Page, Seen, Store, StoreError};
 use material::{BEGINNING, Story, of_newer_type, run_id, started};
 
 /// Where a test gets its store from.
@@ -89,6 +90,12 @@ every_store! {
     a_run_of_a_newer_version_is_listed_and_not_read
     many_runs_are_all_there
     readers_see_a_growing_run_whole
+    several_runs_are_read_in_one_go
+    all_events_come_in_pages_by_their_numbers
+    a_page_tells_how_each_run_began
+    events_are_filtered_by_their_run_and_by_themselves
+    whoever_watches_sees_each_event_once_and_the_owner_go
+    progress_is_shown_while_the_run_is_owned
 }
 
 fn ids(summaries: &[Summary]) -> Vec<RunId> {
@@ -519,5 +526,200 @@ async fn readers_see_a_growing_run_whole(factory: &dyn Factory) {
         assert!(seen.iter().map(|stored| &stored.bytes).eq(&story.told));
         assert_eq!(notices, Vec::<String>::new());
     }
+    drop(log);
+}
+
+async fn several_runs_are_read_in_one_go(factory: &dyn Factory) {
+    let store = factory.open();
+    let mut stories: Vec<Story> =
+        (1..=3).map(|number| Story::new(number, started("restore", Some("shop")))).collect();
+    for (parts, story) in stories.iter_mut().enumerate() {
+        // The log is gone before anything of it was published.
+        story.write(&*store, parts, None).await;
+    }
+    let asked = [run_id(3), run_id(9), run_id(1)];
+    let read = factory.open().read_all(&asked).await.unwrap();
+    let [third, unknown, first] = read.as_slice() else { panic!("{read:?}") };
+    assert_eq!(*unknown, []);
+    for (read, story) in [(third, &stories[2]), (first, &stories[0])] {
+        assert_eq!(*read, store.read(story.run).await.unwrap());
+    }
+    assert_eq!(store.read_all(&[]).await.unwrap(), Vec::<Vec<_>>::new());
+}
+
+/// All events that `query` asks for, and the pages that they came in.
+async fn all_events(store: &dyn Store, query: &Query) -> (Vec<Numbered>, Vec<Page>) {
+    let mut pages = vec![store.events(query, 0).await.unwrap()];
+    while let Some(next) = pages.last().and_then(|page| page.next) {
+        pages.push(store.events(query, next).await.unwrap());
+    }
+    (pages.iter().flat_map(|page| page.events.clone()).collect(), pages)
+}
+
+async fn all_events_come_in_pages_by_their_numbers(factory: &dyn Factory) {
+    let store = factory.open();
+    assert_eq!(store.events(&Query::default(), 0).await.unwrap(), Page { end: 1, ..Page::default() });
+    let mut stories: Vec<Story> = (1..=3)
+        .map(|number| Story::new(number, started("restore", Some(&format!("section{number}")))))
+        .collect();
+    let mut logs = Vec::new();
+    for story in &mut stories {
+        logs.push(story.write(&*store, 0, None).await);
+    }
+    // More than a page has, in any store: an event may have 8 KiB.
+    for _ in 0..60 {
+        for (story, log) in stories.iter_mut().zip(&mut logs) {
+            let large = Event::StepSkipped { step: 1, reason: "x".repeat(7_000) };
+            let large = story.tell(large);
+            story.append(&mut **log, &large).await.unwrap();
+        }
+        // Now the numbers of the three are mixed.
+        store.runs(&Query::default()).await.unwrap();
+    }
+    let (events, pages) = all_events(&*store, &Query::default()).await;
+    assert!(pages.len() > 1, "a page has no end");
+    assert!(events.iter().map(|event| event.seq).eq(1..=183));
+    assert!(pages.iter().all(|page| page.end == 184));
+    for story in &stories {
+        let own: Vec<&Numbered> = events.iter().filter(|event| event.run == story.run).collect();
+        assert!(own.iter().map(|event| event.n).eq(0..61));
+        assert!(own.iter().map(|event| &event.bytes).eq(&story.told));
+        let read = store.read(story.run).await.unwrap();
+        assert!(own.iter().map(|event| event.seq).eq(read.iter().map(|stored| stored.seq)));
+    }
+    // From the middle on; and what comes later is found where the last page ended.
+    let page = store.events(&Query::default(), 180).await.unwrap();
+    assert!(page.events.iter().map(|event| event.seq).eq(180..=183));
+    assert_eq!(page.next, None);
+    let part = stories[1].part();
+    stories[1].append(&mut *logs[1], &part).await.unwrap();
+    let page = factory.open().events(&Query::default(), page.end).await.unwrap();
+    assert!(page.events.iter().map(|event| (event.seq, event.run)).eq([(184, stories[1].run)]));
+    assert_eq!(store.events(&Query::default(), page.end).await.unwrap().events, []);
+}
+
+async fn a_page_tells_how_each_run_began(factory: &dyn Factory) {
+    let store = factory.open();
+    eight_runs(&*store).await;
+    let by_grace = Query { user: Some("grace".to_owned()), since: None, ..Query::default() };
+    let page = store.events(&by_grace, 4).await.unwrap();
+    let event = page.events.first().unwrap();
+    assert_eq!((event.run, event.n), (run_id(2), 1));
+    let first = store.read(run_id(2)).await.unwrap().first().unwrap().bytes.clone();
+    assert_eq!(page.beginnings.get(&run_id(2)), Some(&first));
+    let told: BTreeSet<RunId> = page.events.iter().map(|event| event.run).collect();
+    assert!(page.beginnings.keys().eq(&told));
+}
+
+async fn events_are_filtered_by_their_run_and_by_themselves(factory: &dyn Factory) {
+    let store = factory.open();
+    eight_runs(&*store).await;
+    let mut looking = started("check", Some("shop"));
+    looking.read_only = true;
+    Story::new(9, looking).write(&*store, 0, Some(Event::RunSucceeded)).await;
+    // Another person goes on with the fourth run, a day later.
+    let mut fourth = Story::new(4, started("restore", Some("forum")));
+    fourth.told = store.load(fourth.run).await.unwrap();
+    let mut fourth = fourth.by("grace");
+    fourth.at += SignedDuration::from_hours(24);
+    let mut log = store.claim(&fourth.claim()).await.unwrap();
+    let continued = Event::RunContinued { version: "2".to_owned(), process: material::process() };
+    let continued = fourth.tell(continued);
+    fourth.append(&mut *log, &continued).await.unwrap();
+    drop(log);
+
+    let at = |number: i64| Timestamp::from_second(BEGINNING).unwrap() + SignedDuration::from_mins(number);
+    let text = |text: &str| Some(text.to_owned());
+    let none = Query::default();
+    let cases: Vec<(Query, &[(u32, u64)])> = vec![
+        (Query { section: text("shop"), ..none.clone() }, &[(1, 0), (1, 1), (2, 0), (2, 1), (3, 0), (3, 1)]),
+        (Query { section: text("forum"), ..none.clone() }, &[(4, 0), (4, 1), (5, 0), (5, 1), (4, 2)]),
+        (Query { command: text("purge"), ..none.clone() }, &[(6, 0), (6, 1)]),
+        (Query { command: text("check"), ..none.clone() }, &[]),
+        (Query { command: text("check"), read_only: true, ..none.clone() }, &[(9, 0), (9, 1)]),
+        (Query { status: text("interrupted"), ..none.clone() }, &[(4, 0), (4, 1), (4, 2)]),
+        (Query { user: text("grace"), section: text("forum"), ..none.clone() }, &[(5, 0), (5, 1), (4, 2)]),
+        (Query { since: Some(at(60)), ..none.clone() }, &[(4, 2)]),
+        (Query { until: Some(at(2)), ..none.clone() }, &[(1, 0), (1, 1)]),
+        (Query { since: Some(at(5)), until: Some(at(6)), ..none }, &[(5, 0), (5, 1)]),
+    ];
+    for (query, expected) in cases {
+        let (events, _) = all_events(&*store, &query).await;
+        let found: Vec<(RunId, u64)> = events.iter().map(|event| (event.run, event.n)).collect();
+        let expected: Vec<(RunId, u64)> = expected.iter().map(|(run, n)| (run_id(*run), *n)).collect();
+        assert_eq!(found, expected, "{query:?}");
+    }
+}
+
+async fn whoever_watches_sees_each_event_once_and_the_owner_go(factory: &dyn Factory) {
+    let store = factory.open();
+    let mut story = Story::new(1, started("restore", Some("shop")));
+    let mut log = story.write(&*store, 1, None).await;
+    let mut watch = factory.open().watch(story.run).await.unwrap();
+    let nothing = |events: Vec<Vec<u8>>, held| Seen { events, progress: None, held };
+    assert_eq!(watch.next().await.unwrap(), nothing(story.told.clone(), true));
+    // Whoever waits hears of what comes.
+    let writer = async {
+        for _ in 0..3 {
+            let part = story.part();
+            story.append(&mut *log, &part).await.unwrap();
+            tokio::task::yield_now().await;
+        }
+    };
+    let watcher = async {
+        let mut seen = 2;
+        while seen < 5 {
+            let next = watch.next().await.unwrap();
+            assert!(next.held);
+            seen += next.events.len();
+        }
+        watch
+    };
+    let ((), mut watch) = tokio::join!(writer, watcher);
+    let end = story.tell(Event::RunSucceeded);
+    story.append(&mut *log, &end).await.unwrap();
+    let (last, ()) = tokio::join!(watch.next(), async { tokio::task::yield_now().await });
+    assert_eq!(last.unwrap(), nothing(vec![end], true));
+    let (gone, ()) = tokio::join!(watch.next(), async {
+        tokio::task::yield_now().await;
+        drop(log);
+    });
+    assert_eq!(gone.unwrap(), nothing(Vec::new(), false));
+
+    // A run that is over is seen at once, and its next owner as well.
+    let mut watch = store.watch(story.run).await.unwrap();
+    assert_eq!(watch.next().await.unwrap(), nothing(story.told.clone(), false));
+    let (log, next) = tokio::join!(
+        async {
+            tokio::task::yield_now().await;
+            store.claim(&story.claim()).await.unwrap()
+        },
+        watch.next()
+    );
+    assert_eq!(next.unwrap(), nothing(Vec::new(), true));
+    drop(log);
+}
+
+async fn progress_is_shown_while_the_run_is_owned(factory: &dyn Factory) {
+    let store = factory.open();
+    let mut story = Story::new(1, started("restore", Some("shop")));
+    let mut log = story.write(&*store, 1, None).await;
+    assert_eq!(store.progress(story.run).await.unwrap(), None);
+    let mut watch = factory.open().watch(story.run).await.unwrap();
+    watch.next().await.unwrap();
+    let half =
+        Progress { run: story.run, step: "one".to_owned(), done: 7, total: Some(14), unit: "bytes".into() };
+    let (seen, ()) = tokio::join!(watch.next(), async {
+        tokio::task::yield_now().await;
+        log.show(&half);
+    });
+    assert_eq!(seen.unwrap(), Seen { events: Vec::new(), progress: Some(half.clone()), held: true });
+    assert_eq!(factory.open().progress(story.run).await.unwrap(), Some(half));
+    drop(log);
+    assert_eq!(factory.open().progress(story.run).await.unwrap(), None);
+    assert_eq!(watch.next().await.unwrap(), Seen { events: Vec::new(), progress: None, held: false });
+    // The next owner has not shown anything yet.
+    let log = factory.open().claim(&story.claim()).await.unwrap();
+    assert_eq!(factory.open().progress(story.run).await.unwrap(), None);
     drop(log);
 }

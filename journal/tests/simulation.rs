@@ -30,7 +30,7 @@ use journal::query::{Query, Summary};
 use journal::run::{Run, Status, StepStatus};
 use journal::step::{Context, Intent, Listener, Observed, Progress, Step, StepKinds, Stop};
 use journal::store::memory::MemoryStore;
-use journal::store::{Claim, Log, Store, StoreError, Stored};
+use journal::store::{Claim, Log, Page, Store, StoreError, Stored, Watch};
 use serde_json::json;
 use tokio::sync::watch;
 use uuid::Uuid;
@@ -262,6 +262,18 @@ impl Store for Mortal {
     async fn read(&self, run: RunId) -> Result<Vec<Stored>, StoreError> {
         self.store.read(run).await
     }
+    async fn read_all(&self, runs: &[RunId]) -> Result<Vec<Vec<Stored>>, StoreError> {
+        self.store.read_all(runs).await
+    }
+    async fn events(&self, query: &Query, from: u64) -> Result<Page, StoreError> {
+        self.store.events(query, from).await
+    }
+    async fn watch(&self, run: RunId) -> Result<Box<dyn Watch>, StoreError> {
+        self.store.watch(run).await
+    }
+    async fn progress(&self, run: RunId) -> Result<Option<Progress>, StoreError> {
+        self.store.progress(run).await
+    }
     async fn is_held(&self, run: RunId) -> Result<bool, StoreError> {
         self.store.is_held(run).await
     }
@@ -293,6 +305,9 @@ impl Log for MortalLog {
     }
     async fn publish(&mut self) -> Result<(), StoreError> {
         if self.fuse.dead() { Err(dead()) } else { self.log.publish().await }
+    }
+    fn show(&mut self, progress: &Progress) {
+        self.log.show(progress);
     }
 }
 

@@ -60,11 +60,21 @@ impl Resolve {
     pub async fn run(self, app: &App) -> Result<ExitCode, Error> {
         let store = app.store(None)?;
         let id = runs::find(&*store, &self.run).await?;
-        if !app.global.dry_run {
-            let engine = app.engine(store, Secrets::default())?;
-            engine.resolve(id, &self.step, self.verdict.into(), &self.reason).await?;
-        }
+        let run = runs::read(&*store, id).await?;
         let short = id.short();
+        if app.global.dry_run {
+            if run.step(&self.step).is_none() {
+                return Err(Error::new(
+                    ExitCode::MISSING,
+                    format!("run {short} has no step '{}'", self.step),
+                )
+                .hint(format!("pg_staging inspect {short} shows its steps")));
+            }
+            report::done(&format!("run {short}: {} would be resolved", self.step), app.style);
+            return Ok(ExitCode::DONE);
+        }
+        let engine = app.engine(store, Secrets::default())?;
+        engine.resolve(id, &self.step, self.verdict.into(), &self.reason).await?;
         let next = format!("pg_staging continue {short}, or pg_staging rollback {short}");
         report::done(&format!("run {short}: {} is resolved; next: {next}", self.step), app.style);
         Ok(ExitCode::DONE)
@@ -77,11 +87,14 @@ impl Abandon {
         let store = app.store(None)?;
         let id = runs::find(&*store, &self.run).await?;
         let run = runs::read(&*store, id).await?;
-        if !app.global.dry_run {
-            runs::agree(app, &run, "Give up", "what it left stays as it is").await?;
-            app.engine(store, Secrets::default())?.abandon(id, &self.reason).await?;
+        let short = id.short();
+        if app.global.dry_run {
+            report::done(&format!("run {short}: would be abandoned, and what it left would stay"), app.style);
+            return Ok(ExitCode::DONE);
         }
-        report::done(&format!("run {}: abandoned, and what it left stays as it is", id.short()), app.style);
+        runs::agree(app, &run, "Give up", "what it left stays as it is").await?;
+        app.engine(store, Secrets::default())?.abandon(id, &self.reason).await?;
+        report::done(&format!("run {short}: abandoned, and what it left stays as it is"), app.style);
         Ok(ExitCode::DONE)
     }
 }

@@ -2,15 +2,21 @@
 //!
 //! What they share is the [`App`]: what was typed for all of them, the configuration, the journal, and the engine.
 
+pub mod audit;
 pub mod backups;
 pub mod commands;
 pub mod contents;
+mod continue_all;
 pub mod copies;
 pub mod databases;
 pub mod dumping;
+mod filter;
+pub mod follow;
 pub mod get;
 pub mod history;
 pub mod init;
+pub mod inspect;
+mod live;
 pub mod mending;
 pub mod pgbouncer;
 pub mod pooling;
@@ -116,6 +122,8 @@ async fn dispatch(app: &App, command: Command) -> Result<ExitCode, Error> {
         Command::Rollback(given) => given.run(app).await,
         Command::History(given) => given.run(app).await,
         Command::Inspect(given) => given.run(app).await,
+        Command::Audit(given) => given.run(app).await,
+        Command::Follow(given) => given.run(app).await,
         Command::Resolve(given) => given.run(app).await,
         Command::Abandon(given) => given.run(app).await,
         Command::Commands(given) => given.run(app),

@@ -1,11 +1,13 @@
 //! `continue` and `rollback`: what works on a run that is there already. Also finds runs by what people type.
 
+use std::sync::Arc;
+
 use clap::Args;
-use journal::engine::decode_all;
-use journal::event::RunId;
-use journal::query::{Query, Shown};
+use journal::codec::{self, CodecError};
+use journal::event::{Envelope, Event, RunId};
+use journal::query::{Query, Shown, Summary};
 use journal::run::{Run, Status, StepRecord};
-use journal::store::Store;
+use journal::store::{Store, Stored};
 
 use super::{App, secrets, signals, stopped};
 use crate::error::{Error, ExitCode};
@@ -19,6 +21,9 @@ pub struct Continue {
     /// A part of the run's id, or a section of the configuration [default: the one interrupted run there is]
     #[arg(id = "open_run", value_name = "RUN")]
     run: Option<String>,
+    /// All interrupted and stopped runs, one after the other, oldest first
+    #[arg(long, conflicts_with = "open_run")]
+    all: bool,
 }
 
 /// `rollback`.
@@ -34,6 +39,9 @@ pub struct Rollback {
 impl Continue {
     /// Goes on with the run.
     pub async fn run(self, app: &App) -> Result<ExitCode, Error> {
+        if self.all {
+            return super::continue_all::run(app).await;
+        }
         let section = self.run.as_deref().filter(|typed| app.has_section(typed));
         let store = app.store(section)?;
         let id = match (&self.run, section) {
@@ -41,14 +49,19 @@ impl Continue {
             (Some(part), None) => find(&*store, part).await?,
             (None, None) => open_run(&*store, None).await?,
         };
-        let run = read(&*store, id).await?;
-        if app.global.dry_run {
-            report::remaining(&run, false, app.style);
-            return Ok(ExitCode::DONE);
-        }
-        let engine = app.engine(store, secrets_of(app, &run))?;
-        app.run_engine(&engine, async || engine.carry_on(id).await).await
+        carry_on(app, store, id).await
     }
+}
+
+/// Goes on with this run.
+pub(super) async fn carry_on(app: &App, store: Arc<dyn Store>, id: RunId) -> Result<ExitCode, Error> {
+    let run = read(&*store, id).await?;
+    if app.global.dry_run {
+        report::remaining(&run, false, app.style);
+        return Ok(ExitCode::DONE);
+    }
+    let engine = app.engine(store, secrets_of(app, &run))?;
+    app.run_engine(&engine, async || engine.carry_on(id).await).await
 }
 
 impl Rollback {
@@ -98,8 +111,59 @@ pub async fn find(store: &dyn Store, part: &str) -> Result<RunId, Error> {
 
 /// A run as its events tell.
 pub async fn read(store: &dyn Store, id: RunId) -> Result<Run, Error> {
-    let stored: Vec<Vec<u8>> = store.read(id).await?.into_iter().map(|stored| stored.bytes).collect();
-    Run::fold(&decode_all(&stored)?).map_err(|error| Error::new(ExitCode::STUCK, error.to_string()))
+    fold(&store.read(id).await?).map_err(|why| match why {
+        Unreadable::Newer { why, .. } => cannot_read(id, &why),
+        Unreadable::Broken(why) => {
+            Error::new(ExitCode::STUCK, format!("run {} cannot be read", id.short())).because(why)
+        }
+    })
+}
+
+/// Why events do not make a run that this version understands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Unreadable {
+    /// A newer version wrote some of them.
+    Newer {
+        /// Which, when it says so in an event that can be read.
+        by: Option<String>,
+        /// What cannot be read.
+        why: String,
+    },
+    /// They are not what was written.
+    Broken(String),
+}
+
+/// The run that stored events tell of.
+pub fn fold(stored: &[Stored]) -> Result<Run, Unreadable> {
+    let mut events: Vec<Envelope> = Vec::new();
+    let mut newer = None;
+    for (n, stored) in stored.iter().enumerate() {
+        match codec::decode(&stored.bytes) {
+            Ok(envelope) => events.push(envelope),
+            // What comes after it may still tell who wrote it.
+            Err(CodecError::Newer(what)) => {
+                newer = newer.or(Some(format!("event {n}: {}", what.trim_start_matches("event "))));
+            }
+            Err(error) => return Err(Unreadable::Broken(format!("event {n}: {error}"))),
+        }
+    }
+    if let Some(why) = newer {
+        let by = events.iter().rev().find_map(|envelope| match &envelope.event {
+            Event::RunStarted(started) => Some(started.version.clone()),
+            Event::RunContinued { version, .. } => Some(version.clone()),
+            _ => None,
+        });
+        return Err(Unreadable::Newer { by, why });
+    }
+    Run::fold(&events).map_err(|error| Unreadable::Broken(error.to_string()))
+}
+
+/// The error where an event that has to be understood is not.
+pub fn cannot_read(id: RunId, why: &str) -> Error {
+    let short = id.short();
+    Error::new(ExitCode::USAGE, format!("run {short} was written by a newer version of pg_staging"))
+        .because(why)
+        .hint(format!("use that version; pg_staging inspect {short} tells what can be told by this one"))
 }
 
 /// The newest runs that changed something, or of them those that are not finished: the id that people type, and what
@@ -142,7 +206,7 @@ async fn open_run(store: &dyn Store, section: Option<&str>) -> Result<RunId, Err
         [] => Err(Error::new(ExitCode::MISSING, format!("no run{of} waits to be continued"))
             .hint("history lists the runs there are")),
         many => {
-            let named = |summary: &journal::query::Summary| {
+            let named = |summary: &Summary| {
                 let shown = Shown::of(summary.status, false).as_str();
                 format!(
                     "{} ({} {}, {shown})",

@@ -1,14 +1,15 @@
 //! JSON: stable, with a `schema` number on top; fields are only ever added.
 
 use jiff::Timestamp;
-use journal::event::{Actor, Detail, Envelope, Event, Failure, Hash, StopCause, Verdict};
+use journal::event::{Actor, Detail, Envelope, Event, Failure, Hash, StopCause};
 use journal::query::Shown;
 use journal::run::{Run, StepRecord};
 use journal::step::{Listener, Progress};
 use serde_json::{Value, json};
 
+use super::entry::{Entry, verdict_word};
 use super::tables::Line;
-use super::{Style, Told, out};
+use super::{Inspected, Style, Unread, out};
 use crate::error::Error;
 use crate::plan::Plan;
 
@@ -21,7 +22,7 @@ fn times(at: Option<Timestamp>) -> Value {
     at.map_or(Value::Null, |at| time(at).into())
 }
 
-fn actor(actor: &Actor) -> Value {
+pub(super) fn actor(actor: &Actor) -> Value {
     json!({ "user": actor.user, "host": actor.host, "pid": actor.pid })
 }
 
@@ -42,8 +43,13 @@ fn millis(from: Timestamp, to: Timestamp) -> i64 {
     i64::try_from(to.duration_since(from).as_millis()).unwrap_or(i64::MAX).max(0)
 }
 
+/// A run that is not at work, or whose progress is not asked for.
+pub(super) fn run_at_rest(found: &Run, shown: Shown) -> Value {
+    run(found, shown, None, found.last_at)
+}
+
 /// A run: R of the documentation.
-pub fn run(run: &Run, shown: Shown, now: Timestamp) -> Value {
+pub fn run(run: &Run, shown: Shown, progress: Option<&Progress>, now: Timestamp) -> Value {
     let until = match (run.finished_at, shown) {
         (Some(finished), _) => finished,
         (None, Shown::Interrupted) => run.last_at,
@@ -63,8 +69,16 @@ pub fn run(run: &Run, shown: Shown, now: Timestamp) -> Value {
         "duration_ms": millis(run.started_at, until),
         "steps_done": run.steps_done(),
         "steps_total": run.steps.len(),
+        "step": current(run),
+        "progress": progress.map(|at| json!({ "done": at.done, "total": at.total, "unit": at.unit })),
         "error": failures(run.error.as_ref()),
     })
+}
+
+/// The step that an unfinished run is at.
+fn current(run: &Run) -> Option<&str> {
+    let step = if run.status.is_finished() { None } else { run.current() };
+    step.map(|step| step.planned.name.as_str())
 }
 
 /// A step: S of the documentation.
@@ -123,7 +137,7 @@ pub fn event(seq: Option<u64>, envelope: &Envelope, hash: Hash, name: Option<&st
 }
 
 /// What an event says, beside its kind and step.
-fn detail(event: &Event) -> Value {
+pub(super) fn detail(event: &Event) -> Value {
     match event {
         Event::RunStarted(started) => json!({
             "version": started.version,
@@ -149,12 +163,7 @@ fn detail(event: &Event) -> Value {
         }
         Event::StepsReset { steps, reason } => json!({ "steps": steps, "reason": reason }),
         Event::StepResolved { verdict, reason, .. } => {
-            let verdict = match verdict {
-                Verdict::Applied => "applied",
-                Verdict::Absent => "absent",
-                Verdict::Undone => "undone",
-            };
-            json!({ "as": verdict, "reason": reason })
+            json!({ "as": verdict_word(*verdict), "reason": reason })
         }
         Event::PartDone { part, detail, .. } => json!({ "part": part, "detail": detail }),
         Event::ChildStarted { process, program, .. } => json!({ "pid": process.pid, "program": program }),
@@ -179,39 +188,65 @@ fn detail(event: &Event) -> Value {
 /// `history --json`.
 pub fn history(lines: &[Line], now: Timestamp) -> Value {
     let shown = |line: &Line| match &line.run {
-        Some(found) => run(found, line.shown, now),
-        None => unreadable(line),
+        Some(found) => run(found, line.shown, line.progress.as_ref(), now),
+        None => {
+            let Line { summary, .. } = line;
+            let user = json!({ "user": summary.user, "host": null, "pid": null });
+            let section = summary.section.as_deref();
+            unreadable(&summary.id.to_string(), section, &user, None, Some(&time(summary.started_at)))
+        }
     };
     json!({ "schema": 1, "runs": lines.iter().map(shown).collect::<Vec<_>>() })
 }
 
-fn unreadable(line: &Line) -> Value {
+fn unreadable(
+    id: &str,
+    section: Option<&str>,
+    actor: &Value,
+    version: Option<&str>,
+    started_at: Option<&str>,
+) -> Value {
     json!({
-        "id": line.summary.id.to_string(),
+        "id": id,
         "command": null,
         "arguments": [],
-        "section": line.summary.section,
+        "section": section,
         "database": null,
         "status": Shown::Unreadable.as_str(),
-        "actor": { "user": line.summary.user, "host": null, "pid": null },
-        "version": null,
-        "started_at": time(line.summary.started_at),
+        "actor": actor,
+        "version": version,
+        "started_at": started_at,
         "finished_at": null,
         "duration_ms": null,
         "steps_done": null,
         "steps_total": null,
+        "step": null,
+        "progress": null,
         "error": null,
     })
 }
 
 /// `inspect --json`.
-pub fn inspect(found: &Run, shown: Shown, events: &[Told], now: Timestamp) -> Value {
-    let name = |told: &Told| step_name(found, &told.envelope);
-    let events: Vec<Value> = events
-        .iter()
-        .map(|told| event(Some(told.seq), &told.envelope, told.hash, name(told).as_deref()))
-        .collect();
-    json!({ "schema": 1, "run": run(found, shown, now), "steps": steps(found), "events": events })
+pub(super) fn inspect(inspected: &Inspected<'_>, now: Timestamp) -> Value {
+    let Inspected { run: found, shown, progress, events, .. } = inspected;
+    let events: Vec<Value> = events.iter().map(Entry::json).collect();
+    json!({
+        "schema": 1,
+        "run": run(found, *shown, progress.as_ref(), now),
+        "steps": steps(found),
+        "events": events,
+    })
+}
+
+/// `inspect --json` of a run that cannot be read.
+pub(super) fn inspect_unread(unread: &Unread<'_>) -> Value {
+    let first = unread.events.first();
+    let who = first.and_then(Entry::actor).map_or(Value::Null, actor);
+    let id = unread.id.to_string();
+    let began = first.and_then(Entry::at);
+    let run = unreadable(&id, None, &who, unread.written_by.as_deref(), began.as_deref());
+    let events: Vec<Value> = unread.events.iter().map(Entry::json).collect();
+    json!({ "schema": 1, "run": run, "steps": [], "events": events })
 }
 
 fn step_name(run: &Run, envelope: &Envelope) -> Option<String> {
@@ -220,9 +255,8 @@ fn step_name(run: &Run, envelope: &Envelope) -> Option<String> {
 }
 
 /// The last line of a run's output.
-pub fn ended(found: &Run) -> Value {
-    let shown = Shown::of(Some(found.status), true);
-    json!({ "schema": 1, "run": run(found, shown, found.last_at), "steps": steps(found) })
+pub fn ended(found: &Run, shown: Shown) -> Value {
+    json!({ "schema": 1, "run": run_at_rest(found, shown), "steps": steps(found) })
 }
 
 /// `-n --json`.

@@ -71,14 +71,7 @@ impl Listener for Live {
         let due = *shown.last_line.get_or_insert(now);
         if now.duration_since(due).unsigned_abs() >= PACE {
             shown.last_line = Some(now);
-            let done = amount(progress.done, progress.unit);
-            let so_far = match progress.total {
-                Some(total) if progress.unit == "bytes" => {
-                    format!("{done} of {}", amount(total, progress.unit))
-                }
-                Some(total) => format!("{} of {}", progress.done, amount(total, progress.unit)),
-                None => done,
-            };
+            let so_far = so_far(progress);
             err(&format!("      {}: {so_far}", progress.step));
         }
     }
@@ -105,6 +98,16 @@ fn bar(progress: &Progress) -> ProgressBar {
     }
     bar.set_message(progress.step.clone());
     bar
+}
+
+/// How far something is: `3.50 MiB of 7.00 MiB`.
+pub(super) fn so_far(progress: &Progress) -> String {
+    let Progress { done, total, unit, .. } = progress;
+    match total {
+        Some(total) if unit == "bytes" => format!("{} of {}", amount(*done, unit), amount(*total, unit)),
+        Some(total) => format!("{done} of {}", amount(*total, unit)),
+        None => amount(*done, unit),
+    }
 }
 
 /// An amount as people read it.

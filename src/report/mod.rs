@@ -3,7 +3,10 @@
 //! Results go to standard output, all else to standard error. What cannot be printed because nobody reads any more is
 //! not worth ending a restore for, so errors of printing are let go here, and only here.
 
+mod alias;
+mod entry;
 pub mod json;
+mod ledger;
 mod listing;
 pub mod live;
 mod tables;
@@ -14,7 +17,7 @@ use std::io::{IsTerminal as _, Write as _};
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use journal::event::{Envelope, Hash};
+use journal::event::{Envelope, Hash, RunId};
 use journal::query::{Shown, Summary};
 use journal::run::Run;
 use journal::step::{Listener, Progress};
@@ -24,6 +27,9 @@ use tracing_subscriber::filter::{FilterExt as _, Targets, filter_fn};
 use tracing_subscriber::fmt;
 use tracing_subscriber::layer::{Layer as _, SubscriberExt as _};
 
+pub use self::alias::{AliasNow, Maker, Origin, Switched};
+pub use self::entry::{Entry, Reading};
+pub use self::ledger::{AuditFormat, Ledger};
 pub use self::listing::{Cell, Column, Listing, size};
 pub use self::tables::{Line, remaining};
 use self::warnings::Warnings;
@@ -48,15 +54,32 @@ pub struct Style {
     pub bars: bool,
 }
 
-/// An event with its number in the whole journal and its hash.
+/// One run, with all there is to know of it.
 #[derive(Debug, Clone)]
-pub struct Told {
-    /// Number in the whole journal.
-    pub seq: u64,
-    /// The event.
-    pub envelope: Envelope,
-    /// Its hash.
-    pub hash: Hash,
+pub struct Inspected<'a> {
+    /// The run.
+    pub run: &'a Run,
+    /// Where it stands.
+    pub shown: Shown,
+    /// How far its step is, when it is at work and shows that.
+    pub progress: Option<Progress>,
+    /// The last lines of what programs said, by the name of their step.
+    pub outputs: Vec<(String, String)>,
+    /// Its events.
+    pub events: &'a [Entry],
+}
+
+/// A run that this version cannot read.
+#[derive(Debug, Clone)]
+pub struct Unread<'a> {
+    /// Its id.
+    pub id: RunId,
+    /// The version that wrote it, when that can be told.
+    pub written_by: Option<String>,
+    /// What cannot be read.
+    pub why: String,
+    /// Its events.
+    pub events: &'a [Entry],
 }
 
 impl Style {
@@ -157,10 +180,19 @@ pub fn plan(plan: &Plan, command: &str, style: Style) {
 /// How a run ended.
 pub fn ended(run: &Run, style: Style) {
     if style.json {
-        out(&json::ended(run).to_string());
+        out(&json::ended(run, Shown::of(Some(run.status), true)).to_string());
         return;
     }
     text::ended(run, style);
+}
+
+/// The process that was at work on a run is gone.
+pub fn interrupted(run: &Run, style: Style) {
+    if style.json {
+        out(&json::ended(run, Shown::Interrupted).to_string());
+        return;
+    }
+    text::interrupted(run, style);
 }
 
 /// A command that makes no run of its own has done what it was asked to.
@@ -174,7 +206,11 @@ pub fn done(message: &str, style: Style) {
 
 /// A run is undone, as was asked for.
 pub fn undone(run: &Run, style: Style) {
-    if style.json { out(&json::ended(run).to_string()) } else { text::undone(run) }
+    if style.json {
+        out(&json::ended(run, Shown::of(Some(run.status), true)).to_string());
+        return;
+    }
+    text::undone(run);
 }
 
 /// A command waits for a target that somebody else holds.
@@ -190,23 +226,25 @@ pub fn history(lines: &[Line], now: Timestamp, style: Style) {
 }
 
 /// One run.
-pub fn inspect(
-    run: &Run,
-    shown: Shown,
-    events: &[Told],
-    outputs: &[(String, String)],
-    all_events: bool,
-    now: Timestamp,
-    style: Style,
-) {
+pub fn inspect(inspected: &Inspected<'_>, all_events: bool, now: Timestamp, style: Style) {
     if style.json {
-        out(&json::inspect(run, shown, events, now).to_string());
+        out(&json::inspect(inspected, now).to_string());
         return;
     }
-    tables::inspect(run, shown, outputs, now);
+    tables::inspect(inspected, now);
     if all_events {
-        tables::events(events);
+        tables::events(inspected.events);
     }
+}
+
+/// A run that cannot be read.
+pub fn inspect_unread(unread: &Unread<'_>, style: Style) {
+    if style.json { out(&json::inspect_unread(unread).to_string()) } else { tables::inspect_unread(unread) }
+}
+
+/// What is behind an alias.
+pub fn alias(now: &AliasNow, style: Style) {
+    alias::print(now, style);
 }
 
 /// What can be told of a run that cannot be read.

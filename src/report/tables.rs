@@ -3,11 +3,15 @@
 use comfy_table::{ContentArrangement, Table, presets};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
+use journal::event::Event;
 use journal::query::{Shown, Summary};
 use journal::run::{Run, Status, StepRecord, StepStatus};
+use journal::step::Progress;
 
-use super::text::way_out;
-use super::{Style, Told, json, out};
+use super::entry::{Entry, Reading, verdict_word};
+use super::live::so_far;
+use super::text::ways_on;
+use super::{Inspected, Style, Unread, out};
 
 /// One run in the list.
 #[derive(Debug, Clone)]
@@ -18,6 +22,8 @@ pub struct Line {
     pub run: Option<Run>,
     /// Where it stands.
     pub shown: Shown,
+    /// How far its step is, when it is at work and shows that.
+    pub progress: Option<Progress>,
 }
 
 pub(super) fn table(header: &[&str]) -> Table {
@@ -90,29 +96,26 @@ fn history_row(line: &Line, now: Timestamp) -> [String; 8] {
             .map(|step| format!("{} ({}/{})", step.planned.name, run.steps_done(), run.steps.len()))
             .unwrap_or_default(),
     };
+    let step = match &line.progress {
+        Some(progress) => format!("{step}, {}", so_far(progress)),
+        None => step,
+    };
     [id, started, who, command, database, status, duration(run.started_at, until), step]
 }
 
-pub(super) fn inspect(run: &Run, shown: Shown, outputs: &[(String, String)], now: Timestamp) {
-    let arguments = run.started.arguments.join(" ");
-    out(&format!("run       {} ({})", run.id.short(), run.id));
-    out(&format!("command   {} {arguments}", run.started.command));
-    out(&format!(
-        "who       {}@{}, process {}, version {}",
-        run.actor.user, run.actor.host, run.actor.pid, run.started.version
-    ));
-    if let Some(database) = &run.started.database {
-        out(&format!("database  {database}"));
+pub(super) fn inspect(inspected: &Inspected<'_>, now: Timestamp) {
+    let Inspected { run, shown, progress, outputs, events } = inspected;
+    head(run, *shown, now);
+    if let Some(progress) = progress {
+        out(&format!("progress  {}: {}", progress.step, so_far(progress)));
     }
-    let until = run.finished_at.unwrap_or(if shown == Shown::Interrupted { run.last_at } else { now });
-    out(&format!("started   {}, {}", local(run.started_at), duration(run.started_at, until)));
-    out(&format!("status    {}", shown.as_str()));
     if let Some(error) = &run.error {
         out(&format!("error     {error}"));
         if let Some(hint) = &error.hint {
             out(&format!("hint      {hint}"));
         }
     }
+    events.iter().filter_map(by_hand).for_each(|line| out(&line));
     out("");
     let mut table = table(&["STEP", "STATUS", "TRIES", "TIME", ""]);
     for step in &run.steps {
@@ -126,10 +129,57 @@ pub(super) fn inspect(run: &Run, shown: Shown, outputs: &[(String, String)], now
             out(&format!("  | {line}"));
         }
     }
-    if let Some(next) = next(run, shown) {
+    if let Some(next) = next(run, *shown) {
         out("");
         out(&format!("next: {next}"));
     }
+}
+
+fn head(run: &Run, shown: Shown, now: Timestamp) {
+    let arguments = run.started.arguments.join(" ");
+    out(&format!("run       {} ({})", run.id.short(), run.id));
+    out(&format!("command   {} {arguments}", run.started.command));
+    out(&format!(
+        "who       {}@{}, process {}, version {}",
+        run.actor.user, run.actor.host, run.actor.pid, run.started.version
+    ));
+    if let Some(database) = &run.started.database {
+        out(&format!("database  {database}"));
+    }
+    let until = run.finished_at.unwrap_or(if shown == Shown::Interrupted { run.last_at } else { now });
+    out(&format!("started   {}, {}", local(run.started_at), duration(run.started_at, until)));
+    out(&format!("status    {}", shown.as_str()));
+}
+
+/// What somebody came and did with a run after it had begun.
+fn by_hand(entry: &Entry) -> Option<String> {
+    let Reading::Event(envelope) = &entry.told else { return None };
+    let did = match &envelope.event {
+        Event::RunContinued { version, process } => {
+            format!("taken up again, process {}, version {version}", process.pid)
+        }
+        Event::StepResolved { verdict, reason, .. } => {
+            let step = entry.step.as_deref().unwrap_or_default();
+            format!("{step} resolved as {}: {reason}", verdict_word(*verdict))
+        }
+        Event::RunAbandoned { reason } => format!("abandoned: {reason}"),
+        _ => return None,
+    };
+    let by = &envelope.actor;
+    Some(format!("then      {}, {}@{}: {did}", local(envelope.at), by.user, by.host))
+}
+
+/// What the envelopes tell of a run that cannot be read.
+pub(super) fn inspect_unread(unread: &Unread<'_>) {
+    out(&format!("run       {} ({})", unread.id.short(), unread.id));
+    let by = unread.written_by.as_ref();
+    let by = by.map_or_else(|| "a version that does not tell".to_owned(), |by| format!("version {by}"));
+    out(&format!("written   by {by} of pg_staging; this is {}", env!("CARGO_PKG_VERSION")));
+    out(&format!("status    {}", Shown::Unreadable.as_str()));
+    out(&format!("error     {}", unread.why));
+    events(unread.events);
+    out("");
+    out("next: use the version of pg_staging that wrote it, or a newer one");
 }
 
 fn step_row(step: &StepRecord, now: Timestamp) -> [String; 5] {
@@ -151,25 +201,42 @@ fn step_row(step: &StepRecord, now: Timestamp) -> [String; 5] {
 fn next(run: &Run, shown: Shown) -> Option<String> {
     let id = run.id.short();
     match shown {
-        Shown::Interrupted | Shown::As(Status::Stopped) => {
-            Some(format!("pg_staging continue {id}, or {}", way_out(run)))
-        }
+        _ if run.started.read_only => None,
+        Shown::Interrupted | Shown::As(Status::Stopped) => Some(ways_on(run)),
+        Shown::As(Status::Running | Status::RollingBack) => None,
         Shown::As(Status::Stuck) => {
-            Some(format!("look at what the error names, then pg_staging continue {id}, or {}", way_out(run)))
+            let open =
+                |step: &&StepRecord| matches!(step.status, StepStatus::Unknown | StepStatus::UndoFailed);
+            let name = run.steps.iter().find(open).map_or("<step>", |step| step.planned.name.as_str());
+            Some(format!(
+                "look at what the error names, then {}\n      \
+                 or, where only you can see what became of it: \
+                 pg_staging resolve {id} {name} --as <applied, absent or undone> --reason <how you know>",
+                ways_on(run)
+            ))
         }
-        _ => None,
+        Shown::As(Status::Failed) => {
+            let words = [std::slice::from_ref(&run.started.command), &run.started.arguments].concat();
+            let typed = shlex::try_join(words.iter().map(String::as_str)).ok()?;
+            Some(format!("once the cause is mended, pg_staging {typed}"))
+        }
+        Shown::As(Status::Succeeded | Status::RolledBack | Status::Abandoned) | Shown::Unreadable => None,
     }
 }
 
-pub(super) fn events(events: &[Told]) {
+pub(super) fn events(events: &[Entry]) {
     out("");
-    let mut table = table(&["N", "AT", "KIND", "STEP", "DETAIL"]);
-    for told in events {
-        let value = json::event(Some(told.seq), &told.envelope, told.hash, None);
-        let detail = value.get("detail").map(ToString::to_string).unwrap_or_default();
-        let step = told.envelope.event.step().map(|step| step.to_string()).unwrap_or_default();
-        let n = told.envelope.n.to_string();
-        table.add_row([n, json::time(told.envelope.at), told.envelope.event.kind().to_owned(), step, detail]);
+    let mut table = table(&["N", "AT", "WHO", "KIND", "STEP", "DETAIL"]);
+    for entry in events {
+        let who = entry.actor().map(|actor| format!("{}@{}", actor.user, actor.host));
+        table.add_row([
+            entry.n.to_string(),
+            entry.at().unwrap_or_default(),
+            who.unwrap_or_default(),
+            entry.kind().to_owned(),
+            entry.step.clone().unwrap_or_default(),
+            entry.detail().to_string(),
+        ]);
     }
     print(&table);
 }

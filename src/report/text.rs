@@ -191,7 +191,7 @@ pub(super) fn ended(run: &Run, style: Style) {
             failure(run, &format!("{name} is stuck (run {id})"), Some(&next), style);
         }
         Status::Stopped | Status::Running | Status::RollingBack => {
-            let next = format!("pg_staging continue {id}, or {}", way_out(run));
+            let next = ways_on(run);
             let what = match run.signal {
                 Some(_) => format!("{name} stopped on request (run {id})"),
                 None => format!("{name} stopped, and what it had done is kept (run {id})"),
@@ -199,6 +199,23 @@ pub(super) fn ended(run: &Run, style: Style) {
             failure(run, &what, Some(&next), style);
         }
     }
+}
+
+/// The process that was at work on a run is gone.
+pub(super) fn interrupted(run: &Run, style: Style) {
+    let section = run.started.section.as_deref().unwrap_or_default();
+    let what = format!(
+        "{} {section} was interrupted: process {} is gone (run {})",
+        run.started.command,
+        run.process.pid,
+        run.id.short()
+    );
+    block(&what, None, Some(&ways_on(run)), style.color);
+}
+
+/// What to type for an unfinished run.
+pub(super) fn ways_on(run: &Run) -> String {
+    format!("pg_staging continue {}, or {}", run.id.short(), way_out(run))
 }
 
 /// What to type for a run that is not to be continued.

@@ -80,6 +80,24 @@ struct Change {
     base: String,
 }
 
+/// Which databases a name leads to before and after a change.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Pointed {
+    /// The name.
+    pub(crate) name: String,
+    /// Where it led.
+    pub(crate) before: Option<String>,
+    /// Where it leads once the change is made.
+    pub(crate) after: Option<String>,
+}
+
+/// What a step of this kind announced.
+pub(crate) fn pointed(intent: &Detail) -> Result<Pointed, Failure> {
+    let Change { name, before, after, .. } = read(intent)?;
+    let database = |alias: Option<Alias>| alias.and_then(|alias| alias.dbname);
+    Ok(Pointed { name, before: database(before), after: database(after) })
+}
+
 /// All keywords of an entry that is taken out, so that it can be put back as it was. They may hold a password, so they
 /// are kept in the run's own folder, and not in the journal.
 fn other_keywords(settings: &Settings, at: &Context<'_>) -> std::path::PathBuf {

@@ -7,7 +7,7 @@ use crate::clock::Clock;
 use crate::codec::{self, CodecError};
 use crate::event::{Actor, Envelope, Event, Failure, Hash, RunId, RunStarted};
 use crate::run::{FoldError, Run};
-use crate::step::Listener;
+use crate::step::{Listener, Progress};
 use crate::store::{Log, Store, StoreError};
 
 /// Why a fact was not recorded. Nothing may be done to the world after that.
@@ -152,6 +152,11 @@ impl Recorder {
 
     pub(super) async fn publish(&mut self) -> Result<(), StoreError> {
         self.log.publish().await
+    }
+
+    /// Shows others how far a step is.
+    pub(crate) fn show(&mut self, progress: &Progress) {
+        self.log.show(progress);
     }
 
     pub(crate) async fn attach(&self, bytes: &[u8]) -> Result<Hash, Failure> {

@@ -3,6 +3,7 @@
 //! | in the folder | what |
 //! |---|---|
 //! | `runs/<run>.log` | the events of a run: the authority |
+//! | `runs/<run>.progress` | how far its step is, for others to see |
 //! | `runs/<run>.lock`, `targets/<hash>.lock` | locked by the owner of a run and of a target, who is named in them |
 //! | `open/<run>` | an empty marker: the run's file may hold events that the database has not |
 //! | `attachments/<hash>` | what is too large for an event |
@@ -18,11 +19,14 @@ mod database;
 mod folder;
 mod intake;
 mod locks;
+mod page;
+mod progress;
 mod rebuild;
 mod record;
 mod session;
 mod upkeep;
 mod wal;
+mod watch;
 
 use std::io;
 use std::iter::Peekable;
@@ -36,13 +40,16 @@ use uuid::Uuid;
 use self::database::Broken;
 use self::folder::{Folder, failed};
 use self::locks::Owned;
+use self::progress::Board;
 pub use self::rebuild::Rebuilt;
 use self::session::Session;
 use self::upkeep::{Bring, Inner};
 use self::wal::{RunFile, Scan};
-use super::{Claim, Log, Store, StoreError, Stored};
+use self::watch::FileWatch;
+use super::{Claim, Log, Page, Store, StoreError, Stored, Watch};
 use crate::event::{Hash, RunId};
 use crate::query::{Query, Summary};
+use crate::step::Progress;
 
 /// How long the database may give no sign of life before it counts as damaged.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -139,6 +146,32 @@ impl Store for FileStore {
         Ok(stored)
     }
 
+    async fn read_all(&self, runs: &[RunId]) -> Result<Vec<Vec<Stored>>, StoreError> {
+        let runs = runs.to_vec();
+        self.blocking(move |inner| {
+            inner.burst(Bring::Marked, move |session| runs.iter().map(|run| session.events(*run)).collect())
+        })
+        .await
+    }
+
+    async fn events(&self, query: &Query, from: u64) -> Result<Page, StoreError> {
+        let query = query.clone();
+        self.blocking(move |inner| {
+            let folder = inner.folder.clone();
+            inner.burst(Bring::Marked, move |session| page::take(session, &folder, &query, from))
+        })
+        .await
+    }
+
+    async fn watch(&self, run: RunId) -> Result<Box<dyn Watch>, StoreError> {
+        let kept = if self.inner.folder.run_file(run).exists() { Vec::new() } else { self.load(run).await? };
+        Ok(Box::new(FileWatch::new(self.inner.folder.clone(), run, kept)))
+    }
+
+    async fn progress(&self, run: RunId) -> Result<Option<Progress>, StoreError> {
+        Ok(progress::read(&self.inner.folder.progress(run), run))
+    }
+
     async fn is_held(&self, run: RunId) -> Result<bool, StoreError> {
         locks::held(&self.inner.folder.run_lock(run))
     }
@@ -230,6 +263,8 @@ struct FileLog {
     file: RunFile,
     /// Up to where the file is known to be in the database.
     published: u64,
+    /// Before the locks, since what it shows goes away while the run is still owned.
+    board: Board,
     _locks: Vec<Owned>,
 }
 
@@ -241,7 +276,8 @@ impl FileLog {
         folder::sync(&inner.folder.open_runs())?;
         let scan = if known { inner.know(run, Bring::Owned(run))?.1 } else { Scan::default() };
         let file = RunFile::open(inner.folder.run_file(run), run, &scan)?;
-        Ok(FileLog { inner: Arc::clone(inner), run, published: file.length(), file, _locks: locks })
+        let board = Board::new(inner.folder.progress(run));
+        Ok(FileLog { inner: Arc::clone(inner), run, published: file.length(), file, board, _locks: locks })
     }
 }
 
@@ -257,6 +293,10 @@ impl Log for FileLog {
         blocking(&self.inner, move |inner| inner.burst(Bring::Owned(run), |_| Ok(()))).await?;
         self.published = length;
         Ok(())
+    }
+
+    fn show(&mut self, progress: &Progress) {
+        self.board.show(progress);
     }
 }
 

@@ -62,6 +62,11 @@ impl Folder {
         self.runs().join(format!("{run}.lock"))
     }
 
+    /// How far the run's step is, as its owner shows.
+    pub(super) fn progress(&self, run: RunId) -> PathBuf {
+        self.runs().join(format!("{run}.progress"))
+    }
+
     pub(super) fn target_lock(&self, target: &str) -> PathBuf {
         self.targets().join(format!("{}.lock", Hash::of(target.as_bytes())))
     }

@@ -174,6 +174,23 @@ impl Session {
         value.and_then(|value| stored(&value)).ok_or_else(|| lost(run, n))
     }
 
+    /// Which events of which runs have the numbers from `from` on, in the order of those, each with its number.
+    pub(super) fn numbered_from(
+        &self,
+        from: u64,
+    ) -> impl Iterator<Item = Result<(u64, RunId, u64), Broken>> + use<> {
+        self.by_seq.range(from.to_be_bytes()..).map(|entry| {
+            let (seq, place) = entry?;
+            let place = place.split_first_chunk::<16>();
+            let place = place.and_then(|(run, n)| Some((uuid::Uuid::from_bytes(*run), number(n)?)));
+            let damaged = || Broken::Damaged("one of its numbers leads nowhere".to_owned());
+            match (number(&seq), place) {
+                (Some(seq), Some((run, n))) => Ok((seq, RunId(run), n)),
+                _ => Err(damaged()),
+            }
+        })
+    }
+
     /// The ids of all runs, newest first.
     pub(super) fn all_runs(&self) -> impl Iterator<Item = Result<RunId, Broken>> {
         ids(self.runs.iter().keys())

@@ -46,7 +46,7 @@ pub(super) fn frame(event: &[u8]) -> Vec<u8> {
 /// Reads the file of `run`; a missing one is empty.
 pub(super) fn read(path: &Path, run: RunId) -> Result<Scan, StoreError> {
     let look = || match fs::read(path) {
-        Ok(bytes) => Ok(scan(&bytes, run)),
+        Ok(bytes) => Ok(scan(&bytes, run, 0)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Scan::default()),
         Err(error) => Err(failed("read", path)(error)),
     };
@@ -55,11 +55,12 @@ pub(super) fn read(path: &Path, run: RunId) -> Result<Scan, StoreError> {
     if seen.damage.is_some() { look() } else { Ok(seen) }
 }
 
-fn scan(bytes: &[u8], run: RunId) -> Scan {
+/// The events in `bytes`, which begin where event number `first` of `run` does.
+pub(super) fn scan(bytes: &[u8], run: RunId, first: u64) -> Scan {
     let mut scan = Scan { size: u64::try_from(bytes.len()).unwrap_or(u64::MAX), ..Scan::default() };
     let mut rest = bytes;
     while !rest.is_empty() {
-        let n = u64::try_from(scan.events.len()).unwrap_or(u64::MAX);
+        let n = first.saturating_add(u64::try_from(scan.events.len()).unwrap_or(u64::MAX));
         let Some((event, after)) = whole_frame(rest) else {
             scan.damage = not_torn(rest).map(|why| format!("at byte {}: {why}", scan.whole));
             break;
@@ -261,7 +262,7 @@ mod tests {
             let events = events(count);
             let bytes = file(&events);
             let end = end.index(bytes.len() + 1);
-            let scan = scan(&bytes[..end], RUN);
+            let scan = scan(&bytes[..end], RUN, 0);
             let whole = (0..=events.len()).rev().find(|kept| file(&events[..*kept]).len() <= end).unwrap();
             prop_assert_eq!(&scan.events, &events[..whole]);
             prop_assert_eq!(scan.damage, None);
@@ -273,7 +274,7 @@ mod tests {
             let mut bytes = file(&events);
             let at = at.index(bytes.len());
             bytes[at] ^= by;
-            let scan = scan(&bytes, RUN);
+            let scan = scan(&bytes, RUN, 0);
             prop_assert!(events.starts_with(&scan.events));
             prop_assert!(scan.events.len() < events.len());
             // In the last frame it may be an append that a power cut interrupted.
@@ -283,7 +284,7 @@ mod tests {
 
         #[test]
         fn any_bytes_are_read_or_refused(bytes in proptest::collection::vec(0..5_u8, 0..300)) {
-            let scan = scan(&bytes, RUN);
+            let scan = scan(&bytes, RUN, 0);
             prop_assert_eq!(scan.events.len(), 0);
         }
 
@@ -291,10 +292,10 @@ mod tests {
         fn events_of_another_run_or_place_are_damage(count in 2..5_u64, gone in any::<Index>()) {
             let mut events = events(count);
             let other = RunId(Uuid::from_u128(8));
-            prop_assert!(scan(&file(&events), other).damage.is_some());
+            prop_assert!(scan(&file(&events), other, 0).damage.is_some());
             let gone = gone.index(events.len() - 1);
             events.remove(gone);
-            let scan = scan(&file(&events), RUN);
+            let scan = scan(&file(&events), RUN, 0);
             prop_assert_eq!(scan.events.len(), gone);
             prop_assert!(scan.damage.is_some());
         }
