@@ -522,8 +522,8 @@ fn a_program_on_a_terminal_is_read_typed_to_and_reached_by_control_keys() {
     let mut shell = Command::new("sh");
     shell.args([
         "-c",
-        "trap 'echo interrupted' INT; test -t 0 && test -t 1 && test -t 2 && printf 'a \\033[31mterm\\033[0minal\\n'; \
-         while read -r line; do echo \"<$line>\"; done; stty size; exit 3",
+        "trap : INT; test -t 0 && test -t 1 && test -t 2 && printf 'a \\033[31mterm\\033[0minal\\n'; \
+         sed -u 's/.*/<&>/'; echo interrupted; cat; stty size; exit 3",
     ]);
     let mut terminal = Terminal::start(stage, shell).unwrap();
     terminal.wait_until_it_shows("a terminal").unwrap();
@@ -532,6 +532,7 @@ fn a_program_on_a_terminal_is_read_typed_to_and_reached_by_control_keys() {
         terminal.send_line(line).unwrap();
         terminal.wait_until_it_shows(&format!("<{line}>")).unwrap();
     }
+    // It ends what has just answered, and not the shell.
     terminal.press(Key::Interrupt).unwrap();
     terminal.wait_until_it_shows("interrupted").unwrap();
     terminal.press(Key::EndOfInput).unwrap();
