@@ -527,3 +527,39 @@ fn what_cannot_be_meant_is_refused_before_anything_begins() {
     hint: name the configuration file with -c FILE or PG_STAGING_CONFIG",
     );
 }
+
+#[test]
+fn a_copy_has_the_configured_encoding_and_is_made_from_the_configured_database() {
+    let mut site = site();
+    let section = site.section();
+    site.set("db_encoding", "SQL_ASCII").unwrap();
+    site.set("maintdb", "template1").unwrap();
+    succeeds(&site, &["createdb", &section, DAY]);
+    let sql = "SELECT datname, pg_encoding_to_char(encoding) FROM pg_database WHERE datname = ";
+    let made = site.cluster().psql("postgres", &format!("{sql}'{}'", site.copy(DAY))).unwrap();
+    assert_eq!(made, format!("{}|SQL_ASCII\n", site.copy(DAY)));
+
+    site.set("db_encoding", "KLINGON").unwrap();
+    let outcome = site.run(&["createdb", &section, "20261120"]).unwrap();
+    assert_eq!(outcome.code, 1, "{outcome}");
+    assert!(outcome.stderr.contains("KLINGON"), "{outcome}");
+    site.set("maintdb", "nowhere").unwrap();
+    let outcome = site.run(&["createdb", &section, "20261120"]).unwrap();
+    assert_eq!(outcome.code, 1, "{outcome}");
+    assert!(outcome.stderr.contains("database nowhere"), "{outcome}");
+    assert_eq!(site.copies().unwrap(), [site.copy(DAY)]);
+}
+
+#[test]
+fn the_client_programs_are_those_of_postgres_major() {
+    let mut site = site();
+    site.unset("pg_restore").unwrap();
+    site.set("postgres_major", "9.6").unwrap();
+    fails(
+        &site,
+        &["restore", &site.section(), DAY],
+        1,
+        "there is no program /usr/lib/postgresql/9.6/bin/pg_restore\n\
+         hint: install PostgreSQL's client programs, or set postgres_major or pg_restore to where they are",
+    );
+}
