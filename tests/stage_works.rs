@@ -519,8 +519,11 @@ fn descendants(ancestor: u32) -> BTreeMap<u32, Process> {
 #[test]
 fn a_program_on_a_terminal_is_read_typed_to_and_reached_by_control_keys() {
     let stage = Stage::shared().unwrap();
-    let mut shell = Command::new("sh");
+    // Who runs the tests in the background may have the signals ignored.
+    let mut shell = Command::new("env");
     shell.args([
+        "--default-signal=INT,QUIT",
+        "sh",
         "-c",
         "trap : INT; test -t 0 && test -t 1 && test -t 2 && printf 'a \\033[31mterm\\033[0minal\\n'; \
          sed -u 's/.*/<&>/'; echo interrupted; cat; stty size; exit 3",
