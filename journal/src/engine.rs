@@ -203,7 +203,7 @@ impl Engine {
             target: started.target.clone(),
             actor: self.actor.clone(),
             since: self.clock.now(),
-            command: [std::slice::from_ref(&started.command), &started.arguments].concat().join(" "),
+            command: started.command_line(),
         }
     }
 

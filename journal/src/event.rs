@@ -249,6 +249,13 @@ pub struct RunStarted {
     pub process: Process,
 }
 
+impl RunStarted {
+    /// The command as it was typed, for people.
+    pub fn command_line(&self) -> String {
+        [std::slice::from_ref(&self.command), &self.arguments].concat().join(" ")
+    }
+}
+
 /// Why a run goes backward.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RollbackCause {

@@ -178,7 +178,7 @@ pub async fn newest(app: &App, limit: usize, open: bool) -> Result<Vec<(String, 
         }
         let held = store.is_held(summary.id).await?;
         let run = read(&*store, summary.id).await?;
-        let name = [std::slice::from_ref(&run.started.command), &run.started.arguments].concat().join(" ");
+        let name = run.started.command_line();
         let id = summary.id.short();
         found.push((id.clone(), format!("{id}  {name} ({})", Shown::of(Some(run.status), held).as_str())));
         if found.len() >= limit {
@@ -265,7 +265,7 @@ pub async fn agree(app: &App, run: &Run, verb: &str, then: &str) -> Result<(), E
     if app.global.yes {
         return Ok(());
     }
-    let name = [std::slice::from_ref(&run.started.command), &run.started.arguments].concat().join(" ");
+    let name = run.started.command_line();
     let question = format!("{verb} {name} (run {})? Then {then}.", run.id.short());
     let refused = |why: &str| {
         Err(Error::new(ExitCode::USAGE, format!("{why}: {question}")).hint("add --yes if this is meant"))

@@ -109,9 +109,7 @@ impl Entry {
     pub(super) fn words(&self) -> String {
         let Reading::Event(envelope) = &self.told else { return "written by a newer version".to_owned() };
         let said = match &envelope.event {
-            Event::RunStarted(started) => {
-                [std::slice::from_ref(&started.command), &started.arguments].concat().join(" ")
-            }
+            Event::RunStarted(started) => started.command_line(),
             Event::RunContinued { version, process } => {
                 format!("by process {}, version {version}", process.pid)
             }

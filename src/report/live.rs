@@ -129,15 +129,10 @@ fn line(run: &Run, event: &Event, style: Style) -> Option<String> {
     let bad = style.paint("31", "fail");
     let told = match event {
         Event::RunStarted(started) => {
-            format!("run {}: {} {}", run.id.short(), started.command, started.arguments.join(" "))
+            format!("run {}: {}", run.id.short(), started.command_line())
         }
         Event::RunContinued { .. } => {
-            format!(
-                "run {}: {} {}, taken up again",
-                run.id.short(),
-                run.started.command,
-                run.started.arguments.join(" ")
-            )
+            format!("run {}: {}, taken up again", run.id.short(), run.started.command_line())
         }
         Event::StepSucceeded { observed, .. } => {
             let seconds = name().and_then(|name| duration(run, &name)).unwrap_or_default();

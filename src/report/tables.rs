@@ -82,7 +82,7 @@ fn history_row(line: &Line, now: Timestamp) -> [String; 8] {
         ];
     };
     let who = format!("{}@{}", run.actor.user, run.actor.host);
-    let command = [std::slice::from_ref(&run.started.command), &run.started.arguments].concat().join(" ");
+    let command = run.started.command_line();
     let database = run.started.database.clone().unwrap_or_default();
     let until = match (run.finished_at, line.shown) {
         (Some(finished), _) => finished,
@@ -259,12 +259,7 @@ pub fn remaining(run: &Run, backward: bool, style: Style) {
         out(&serde_json::json!({ "schema": 1, "plan": plan }).to_string());
         return;
     }
-    out(&format!(
-        "run {} ({} {}) would make these steps:",
-        run.id.short(),
-        run.started.command,
-        run.started.arguments.join(" ")
-    ));
+    out(&format!("run {} ({}) would make these steps:", run.id.short(), run.started.command_line()));
     for (index, name) in names.iter().enumerate() {
         out(&format!("{:>3}  {name}", index + 1));
     }

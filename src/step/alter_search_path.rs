@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::create_database::{oid_of, require_seen};
 use super::settle::Schemas;
-use super::{Settings, application_name, end_leftovers, read, server, write};
+use super::{Settings, announced, application_name, end_leftovers, read, server, write};
 use crate::world::postgres::{Session, identifier, literal};
 
 /// The step.
@@ -55,9 +55,8 @@ impl Step for AlterSearchPath {
         let after = self.wanted(&session).await?;
         let now = search_path_of(&session, &database).await?;
         // A second attempt may find what the first has set; what was there before that is what undo needs.
-        let run = at.snapshot().await;
-        let before = match run.step(at.step()).and_then(|(_, step)| step.intent.as_ref()) {
-            Some(earlier) => read::<Change>(earlier)?.before,
+        let before = match announced(at).await {
+            Some(earlier) => read::<Change>(&earlier)?.before,
             None if now.as_ref() == Some(&after) => {
                 return Ok(Intent::Skip(format!("search_path of {database} is {after} already")));
             }

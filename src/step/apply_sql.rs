@@ -15,8 +15,8 @@ use journal::step::{Context, Intent, Observed, Step};
 use serde::{Deserialize, Serialize};
 
 use super::create_database::{Mark, comment_of, require_seen};
-use super::sql::{fits_a_transaction, psql, to_its_end};
-use super::{Repeatable, Settings, application_name, end_leftovers, read, server, write};
+use super::sql::{fits_a_transaction, psql};
+use super::{Repeatable, Settings, application_name, end_leftovers, read, run_child, server, write};
 use crate::world::disk;
 use crate::world::postgres::{identifier, literal};
 
@@ -117,7 +117,8 @@ impl Step for ApplySql {
             program = program.arg("--single-transaction");
         }
         let ended =
-            to_its_end(at, &program.arg("--file").arg(&plan.file).arg("--command").arg(noted)).await?;
+            run_child(at, &program.arg("--file").arg(&plan.file).arg("--command").arg(noted), |_| true)
+                .await?;
         if ended.status.success() {
             return Ok(intent.clone());
         }

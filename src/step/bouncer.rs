@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::create_database::comment_of;
 use super::preflight::Alias;
-use super::{Settings, read, write};
+use super::{Settings, announced, read, recorded, write};
 use crate::bouncer::{BouncerError, Destination, Entry, PgbouncerIni};
 use crate::world::disk;
 use crate::world::far::is_this_machine;
@@ -165,9 +165,7 @@ impl Settings {
 
     /// The last call of staging-client.sh by this step.
     async fn last_install(&self, at: &Context<'_>) -> Result<Option<Install>, Failure> {
-        let run = at.snapshot().await;
-        let part = run.step(at.step()).and_then(|(_, step)| step.parts.get("install").cloned());
-        part.map(|part| read(&part)).transpose()
+        recorded(at, "install").await.map(|part| read(&part)).transpose()
     }
 
     /// Has staging-client.sh install `upload`, under a name that is this call's alone.
@@ -290,9 +288,7 @@ impl Settings {
             Wanted::Nothing => None,
         };
         // A second attempt may find its own change there; where things stood before the first is what undo needs.
-        let run = at.snapshot().await;
-        let earlier = run.step(at.step()).and_then(|(_, step)| step.intent.clone());
-        let before = match earlier {
+        let before = match announced(at).await {
             Some(intent) => read::<Change>(&intent)?.before,
             None => now.clone(),
         };
@@ -423,9 +419,7 @@ impl Remove {
 
     /// Whether the alias leads to the copy, or did before this run took it out.
     async fn is_to_go(&self, at: &Context<'_>) -> Result<bool, Failure> {
-        if !self.given.alias
-            || at.snapshot().await.step(at.step()).is_some_and(|(_, step)| step.intent.is_some())
-        {
+        if !self.given.alias || announced(at).await.is_some() {
             return Ok(true);
         }
         let alias = destination(&self.settings.ini(at).await?, &self.settings.dbname);

@@ -14,12 +14,13 @@ use journal::step::{Context, Intent, Observed, Step};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Settings, application_name, end_children, end_leftovers, outcome, process_of, read, server, write,
+    Settings, application_name, end_children, end_leftovers, outcome, read, require_program, run_child,
+    server, write,
 };
 use crate::contents::Contents;
 use crate::world::disk::{self, FileId, Growing};
 use crate::world::postgres::Server;
-use crate::world::process::{Ended, Program, is_program};
+use crate::world::process::{Ended, Program};
 
 /// Between two looks at how long the file is.
 const PACE: Duration = Duration::from_millis(500);
@@ -120,9 +121,7 @@ impl Dump {
 
     async fn run(&self, at: &Context<'_>, plan: &Plan) -> Result<Ended, Failure> {
         let server = server(at, &self.settings).await?;
-        let running = self.program(plan, &server).start()?;
-        let identity = running.identity()?;
-        at.child_started(process_of(&identity), "pg_dump").await?;
+        let program = self.program(plan, &server);
         let grows = async {
             loop {
                 SystemClock.sleep(PACE).await;
@@ -131,12 +130,10 @@ impl Dump {
                 }
             }
         };
-        let ended = tokio::select! {
-            ended = running.finish(|_| true) => ended?,
+        tokio::select! {
+            ended = run_child(at, &program, |_| true) => ended,
             () = grows => unreachable!("it never ends"),
-        };
-        at.child_ended(identity.pid, &ended.ending()).await?;
-        Ok(ended)
+        }
     }
 
     /// What pg_dump said is kept, and it must have ended well.
@@ -185,12 +182,7 @@ impl Dump {
 impl Step for Dump {
     async fn intend(&self, at: &Context<'_>) -> Result<Intent, Failure> {
         self.given.look_at_place()?;
-        let pg_dump = self.settings.pg_dump();
-        if !is_program(&pg_dump) {
-            return Err(Failure::new(format!("there is no program {}", pg_dump.display())).hint(
-                "install PostgreSQL's client programs, or set postgres_major or pg_restore to where they are",
-            ));
-        }
+        require_program(&self.settings.pg_dump())?;
         let part = self.given.part(at);
         let database = self.settings.database.clone();
         Ok(Intent::Do(write(&Plan { database, part, application_name: application_name(at) })))

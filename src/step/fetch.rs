@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, watch};
 
 use super::preflight::{self, Backup};
-use super::{Secrets, Settings, asked_to_stop, outcome, read, write};
+use super::{Secrets, Settings, asked_to_stop, outcome, read, recorded, write};
 use crate::contents::Contents;
 use crate::world::disk::{self, FileId, Growing};
 use crate::world::process::boot_id;
@@ -78,10 +78,8 @@ impl Fetch {
     /// How much of the growing file can be built upon.
     async fn usable(&self, at: &Context<'_>, plan: &Plan) -> Result<u64, Failure> {
         let Some((_, length)) = disk::file_at(&plan.growing)? else { return Ok(0) };
-        let run = at.snapshot().await;
-        let recorded = run.step(at.step()).and_then(|(_, step)| step.parts.get("durable").cloned());
-        let Some(recorded) = recorded else { return Ok(0) };
-        let durable: Durable = read(&recorded)?;
+        let Some(durable) = recorded(at, "durable").await else { return Ok(0) };
+        let durable: Durable = read(&durable)?;
         let same_boot = boot_id().is_ok_and(|id| id == durable.boot_id);
         Ok(if same_boot { length } else { length.min(durable.bytes) })
     }
@@ -186,10 +184,7 @@ impl Fetch {
 
     /// Which file this run made, when it got so far.
     async fn made(&self, at: &Context<'_>) -> Result<Option<FileId>, Failure> {
-        let run = at.snapshot().await;
-        let Some(made) = run.step(at.step()).and_then(|(_, step)| step.parts.get("made").cloned()) else {
-            return Ok(None);
-        };
+        let Some(made) = recorded(at, "made").await else { return Ok(None) };
         let Made { device, inode, born } = read(&made)?;
         Ok(Some(FileId { device, inode, born }))
     }

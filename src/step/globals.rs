@@ -13,7 +13,10 @@ use journal::step::{Context, Intent, Observed, Step};
 use serde::{Deserialize, Serialize};
 
 use super::preflight;
-use super::{Repeatable, Secrets, Settings, application_name, end_leftovers, outcome, read, server, write};
+use super::{
+    Repeatable, Secrets, Settings, announced, application_name, end_leftovers, outcome, read, recorded,
+    server, write,
+};
 use crate::contents::{self, Global, Part};
 use crate::world::disk;
 use crate::world::postgres::{Refused, Session, literal};
@@ -194,9 +197,7 @@ impl Step for Roles {
 
     async fn observe(&self, at: &Context<'_>, intent: &Detail) -> Result<Observed, Failure> {
         end_leftovers(at, &server(at, &self.settings).await?, &self.settings.maintdb).await?;
-        let run = at.snapshot().await;
-        let begun = run.step(at.step()).and_then(|(_, step)| step.parts.get("transaction").cloned());
-        let Some(begun) = begun else { return Ok(Observed::Absent) };
+        let Some(begun) = recorded(at, "transaction").await else { return Ok(Observed::Absent) };
         let Transaction { xid } = read(&begun)?;
         let sql = format!("SELECT txid_status({}::bigint)", literal(&xid));
         Ok(match self.session(at).await?.value(&sql).await?.as_deref() {
@@ -242,9 +243,7 @@ impl Step for Tablespaces {
         let session = server.connect(&self.settings.maintdb, &application_name(at)).await?;
         let existing = existing(&session, &tablespaces, "SELECT spcname FROM pg_tablespace").await?;
         // What a first attempt has made is not there already.
-        let run = at.snapshot().await;
-        let earlier = run.step(at.step()).and_then(|(_, step)| step.intent.clone());
-        Ok(Intent::Do(earlier.unwrap_or_else(|| write(&Made::new(tablespaces.len(), existing)))))
+        Ok(Intent::Do(announced(at).await.unwrap_or_else(|| write(&Made::new(tablespaces.len(), existing)))))
     }
 
     async fn observe(&self, at: &Context<'_>, _: &Detail) -> Result<Observed, Failure> {

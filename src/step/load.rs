@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use self::messages::{Message, is_progress, read_messages};
 use super::catalog::Selected;
 use super::create_database::{Mark, comment_of, require_ours};
-use super::{Settings, application_name, end_leftovers, outcome, process_of, read, server, shortened, write};
+use super::{Settings, application_name, end_leftovers, outcome, read, run_child, server, shortened, write};
 use crate::world::disk;
 use crate::world::postgres::{Server, identifier, literal};
 use crate::world::process::{Ended, Program};
@@ -77,22 +77,16 @@ impl Load {
     }
 
     async fn run(&self, at: &Context<'_>, plan: &Plan, server: &Server) -> Result<Ended, Failure> {
-        let running = self.program(plan, server).start()?;
-        let identity = running.identity()?;
-        at.child_started(process_of(&identity), "pg_restore").await?;
         let mut seen = 0;
-        let ended = running
-            .finish(|line| {
-                let progress = is_progress(line);
-                if progress {
-                    seen += 1;
-                    at.progress(seen.min(plan.entries), Some(plan.entries), "entries");
-                }
-                !progress
-            })
-            .await?;
-        at.child_ended(identity.pid, &ended.ending()).await?;
-        Ok(ended)
+        run_child(at, &self.program(plan, server), |line| {
+            let progress = is_progress(line);
+            if progress {
+                seen += 1;
+                at.progress(seen.min(plan.entries), Some(plan.entries), "entries");
+            }
+            !progress
+        })
+        .await
     }
 
     /// Ending with status 1 is success only when every error is one of the few that are harmless, and pg_restore

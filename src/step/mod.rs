@@ -43,7 +43,7 @@ pub mod service;
 pub mod settle;
 pub mod sql;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
 use journal::event::{Detail, Failure, Hash, PlannedStep, RunId};
@@ -58,7 +58,7 @@ use crate::world::archive::ArchiveError;
 use crate::world::bouncer::Console;
 use crate::world::far::Far;
 use crate::world::postgres::{Server, Session};
-use crate::world::process::Identity;
+use crate::world::process::{Ended, Identity, Program, is_program};
 use crate::world::web::{Access, Web, WebError, WebOptions};
 
 /// What the steps of a run share: where everything is. It is stored with the run, and holds no secret.
@@ -414,10 +414,38 @@ async fn end_leftovers(at: &Context<'_>, server: &Server, database: &str) -> Res
         .transient(true))
 }
 
-/// A process as the journal keeps it.
-fn process_of(identity: &Identity) -> journal::event::Process {
-    let Identity { pid, start_time, boot_id } = identity.clone();
-    journal::event::Process { pid, start_time, boot_id }
+/// One of PostgreSQL's client programs must be there.
+fn require_program(program: &Path) -> Result<(), Failure> {
+    if is_program(program) {
+        return Ok(());
+    }
+    Err(Failure::new(format!("there is no program {}", program.display()))
+        .hint("install PostgreSQL's client programs, or set postgres_major or pg_restore to where they are"))
+}
+
+/// Runs a program to its end, and records when it starts and ends. `line` hears each line of its standard error as it
+/// comes, and says whether it is kept.
+async fn run_child(
+    at: &Context<'_>,
+    program: &Program,
+    line: impl FnMut(&str) -> bool,
+) -> Result<Ended, Failure> {
+    let running = program.start()?;
+    let Identity { pid, start_time, boot_id } = running.identity()?;
+    at.child_started(journal::event::Process { pid, start_time, boot_id }, &program.name()).await?;
+    let ended = running.finish(line).await?;
+    at.child_ended(pid, &ended.ending()).await?;
+    Ok(ended)
+}
+
+/// What this step announced before, when this is not its first attempt.
+async fn announced(at: &Context<'_>) -> Option<Detail> {
+    at.snapshot().await.step(at.step()).and_then(|(_, step)| step.intent.clone())
+}
+
+/// What this step recorded last under the name of a part.
+async fn recorded(at: &Context<'_>, part: &str) -> Option<Detail> {
+    at.snapshot().await.step(at.step()).and_then(|(_, step)| step.parts.get(part).cloned())
 }
 
 impl From<Trouble> for Failure {

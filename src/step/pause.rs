@@ -10,7 +10,7 @@ use journal::event::{Detail, Failure, PlannedStep};
 use journal::step::{Context, Intent, Observed, Step};
 use serde::{Deserialize, Serialize};
 
-use super::{Settings, asked_to_stop, read, shortened, write};
+use super::{Settings, announced, asked_to_stop, read, shortened, write};
 use crate::world::bouncer::{Holder, Shown};
 
 /// The kind of [`Pause`].
@@ -104,9 +104,7 @@ impl Step for Pause {
     /// A pause that was there before is somebody else's, and stays.
     async fn intend(&self, at: &Context<'_>) -> Result<Intent, Failure> {
         let Shown { name, paused, .. } = self.settings.shown().await?;
-        let run = at.snapshot().await;
-        let is_first = run.step(at.step()).is_none_or(|(_, step)| step.intent.is_none());
-        if paused && is_first {
+        if paused && announced(at).await.is_none() {
             return Ok(Intent::Skip(format!("{name} is paused already")));
         }
         Ok(Intent::Do(write(&Plan { name })))

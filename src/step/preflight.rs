@@ -18,7 +18,7 @@ use crate::backup;
 use crate::bouncer::PgbouncerIni;
 use crate::world::disk;
 use crate::world::postgres::{Session, literal};
-use crate::world::process::{Program, is_program};
+use crate::world::process::Program;
 use crate::world::web::{Meta, Validator, Web, WebError};
 
 /// The step.
@@ -197,11 +197,7 @@ impl Preflight {
             return Ok(());
         }
         for program in [self.settings.pg_restore.clone(), self.settings.psql()] {
-            if !is_program(&program) {
-                return Err(Failure::new(format!("there is no program {}", program.display())).hint(
-                    "install PostgreSQL's client programs, or set postgres_major or pg_restore to where they are",
-                ));
-            }
+            super::require_program(&program)?;
         }
         let ended = Program::new(&self.settings.pg_restore).arg("--version").run().await?;
         if !ended.status.success() {

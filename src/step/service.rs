@@ -13,7 +13,7 @@ use journal::event::{Detail, Failure};
 use journal::step::{Context, Intent, Observed, Step};
 use serde::{Deserialize, Serialize};
 
-use super::{Settings, asked_to_stop, read, write};
+use super::{Settings, announced, asked_to_stop, read, write};
 use crate::world::Trouble;
 pub use crate::world::service::Service;
 
@@ -157,8 +157,7 @@ impl Step for Start {
             return Ok(Intent::Skip(format!("{service} runs on {host} already")));
         }
         // A second attempt may find what the first one started.
-        let run = at.snapshot().await;
-        let earlier = run.step(at.step()).and_then(|(_, step)| step.intent.clone());
+        let earlier = announced(at).await;
         let ran = earlier.map(|intent| read::<Plan>(&intent)).transpose()?.map_or(ran, |plan| plan.ran);
         Ok(Intent::Do(write(&Plan { service, host, ran })))
     }

@@ -17,7 +17,7 @@ use super::create_database::{Mark, comment_of, require_ours};
 use super::{Settings, application_name, end_leftovers, read, server, write};
 use crate::world::disk;
 use crate::world::postgres::{Server, identifier, literal};
-use crate::world::process::{Ended, Program};
+use crate::world::process::Program;
 
 /// The step.
 pub struct Sql {
@@ -123,7 +123,7 @@ impl Sql {
             program = program.arg("--single-transaction");
         }
         let program = program.arg("--file").arg(&planned.file).arg("--command").arg(mark);
-        let ended = to_its_end(at, &program).await?;
+        let ended = super::run_child(at, &program, |_| true).await?;
         if ended.status.success() {
             return Ok(());
         }
@@ -134,16 +134,6 @@ impl Sql {
             .transient(ended.status.code() == Some(2))
             .hint("correct the file, then try again; the alias was not touched"))
     }
-}
-
-/// Runs psql, and records when it starts and ends.
-pub(super) async fn to_its_end(at: &Context<'_>, psql: &Program) -> Result<Ended, Failure> {
-    let running = psql.start()?;
-    let identity = running.identity()?;
-    at.child_started(super::process_of(&identity), "psql").await?;
-    let ended = running.finish(|_| true).await?;
-    at.child_ended(identity.pid, &ended.ending()).await?;
-    Ok(ended)
 }
 
 /// psql on the copy, stopping at the first error, without the user's own settings.

@@ -16,6 +16,8 @@ pub mod terminal;
 pub mod web;
 
 use std::fmt;
+use std::future::Future;
+use std::time::Duration;
 
 /// Something in the world that did not do what it was asked to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -67,3 +69,11 @@ impl fmt::Display for Trouble {
 }
 
 impl std::error::Error for Trouble {}
+
+/// What comes of `work`, unless that takes longer than a limit.
+async fn within<T>(limit: Option<Duration>, work: impl Future<Output = T>) -> Option<T> {
+    match limit {
+        Some(limit) => tokio::time::timeout(limit, work).await.ok(),
+        None => Some(work.await),
+    }
+}

@@ -5,7 +5,6 @@
 
 mod tls;
 
-use std::future::Future;
 use std::io;
 use std::time::Duration;
 
@@ -13,8 +12,8 @@ use tokio_postgres::config::{ChannelBinding, SslMode};
 use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, Config, SimpleQueryMessage};
 
-use super::Trouble;
 use super::libpq::{Binding, Limit, Mode, Surroundings};
+use super::{Trouble, within};
 
 /// Where a server is and as whom we speak to it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -270,14 +269,6 @@ fn wants_password(error: &tokio_postgres::Error) -> bool {
 /// Whether the server lets nobody in by this way, which may be different with TLS, or without.
 fn is_turned_away(error: &tokio_postgres::Error) -> bool {
     error.code() == Some(&SqlState::INVALID_AUTHORIZATION_SPECIFICATION)
-}
-
-/// What comes of `work`, unless that takes longer than a limit.
-async fn within<T>(limit: Option<Duration>, work: impl Future<Output = T>) -> Option<T> {
-    match limit {
-        Some(limit) => tokio::time::timeout(limit, work).await.ok(),
-        None => Some(work.await),
-    }
 }
 
 /// An error in the server's own words.

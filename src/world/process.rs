@@ -21,7 +21,7 @@ use rustix::process::{Pid, Signal};
 use rustix::termios::{OptionalActions, Termios, tcgetattr, tcgetpgrp, tcsetattr};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader};
 
-use super::Trouble;
+use super::{Trouble, within};
 
 /// A process that a later one can recognise.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -378,14 +378,6 @@ impl Running {
 
 /// How long what a program said is waited for after its end.
 const PIPES: Duration = Duration::from_secs(3);
-
-/// What comes of `work`, unless that takes longer than a limit.
-async fn within<T>(limit: Option<Duration>, work: impl Future<Output = T>) -> Option<T> {
-    match limit {
-        Some(limit) => tokio::time::timeout(limit, work).await.ok(),
-        None => Some(work.await),
-    }
-}
 
 impl Drop for Running {
     fn drop(&mut self) {
