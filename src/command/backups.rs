@@ -94,19 +94,24 @@ pub fn web(app: &App, target: &Target) -> Result<Web, Error> {
 }
 
 /// The dump that a word means: for `latest` and `oldest` among those that are listed, for a day by its name.
-pub async fn find(app: &App, target: &Target, word: DateWord) -> Result<Found, Error> {
-    let web = web(app, target)?;
-    let choice = match word {
+pub async fn find(app: &App, web: &Web, target: &Target, word: DateWord) -> Result<Found, Error> {
+    match choice(app, target, word).await? {
+        DateChoice::Exact(date) => Ok(Found { date, url: by_name(target, date)? }),
+        choice => {
+            let dumps = listed(web, target).await?;
+            let chosen = choose(&dumps, target, choice)?;
+            Ok(Found { date: chosen.date, url: chosen.url.clone() })
+        }
+    }
+}
+
+/// What a word means among dumps: `latest` and `oldest` are theirs, another word is a day.
+async fn choice(app: &App, target: &Target, word: DateWord) -> Result<DateChoice, Error> {
+    Ok(match word {
         DateWord::Latest => DateChoice::Latest,
         DateWord::Oldest => DateChoice::Oldest,
-        word => {
-            let date = app.date_of_copy(target, word).await?;
-            return Ok(Found { date, url: by_name(target, date)? });
-        }
-    };
-    let dumps = listed(&web, target).await?;
-    let chosen = choose(&dumps, target, choice)?;
-    Ok(Found { date: chosen.date, url: chosen.url.clone() })
+        word => DateChoice::Exact(app.date_of_copy(target, word).await?),
+    })
 }
 
 /// The dumps that the server lists, oldest first.
@@ -147,11 +152,7 @@ async fn lines(app: &App, target: &Target, which: &Which) -> Result<Vec<Line>, E
     let web = web(app, target)?;
     let mut dumps = listed(&web, target).await?;
     if let Some(word) = word {
-        let choice = match word {
-            DateWord::Latest => DateChoice::Latest,
-            DateWord::Oldest => DateChoice::Oldest,
-            word => DateChoice::Exact(app.date_of_copy(target, word).await?),
-        };
+        let choice = choice(app, target, word).await?;
         dumps = vec![choose(&dumps, target, choice)?.clone()];
     }
     dumps.reverse();

@@ -10,12 +10,12 @@ use journal::event::Failure;
 use super::restore::rules;
 use super::{App, Typed, backups};
 use crate::backup;
-use crate::config::{DefaultDate, Target};
+use crate::config::Target;
 use crate::contents::{Contents, Entry, Rules, Section, Selection, filter, trigger_functions};
 use crate::database::{DateWord, DumpName};
 use crate::error::{Error, ExitCode};
 use crate::report::{Cell, Column, Listing};
-use crate::world::web::WebError;
+use crate::world::web::{Web, WebError};
 use crate::world::{archive, disk};
 
 /// `catalog`.
@@ -61,22 +61,17 @@ impl Dump {
         Typed::new(command, &[Some(&self.dbname), dumpfile.as_deref()])
     }
 
-    /// Reads the contents, decides what is restored, and warns of rules that do nothing.
-    async fn choose(&self, app: &App, target: &Target) -> Result<Chosen, Error> {
-        let rules = rules(target)?;
+    /// Reads the contents, decides by the rules what is restored, and warns of rules that do nothing.
+    async fn choose(&self, app: &App, target: &Target, rules: &Rules) -> Result<Chosen, Error> {
         let contents = self.contents(app, target).await?;
-        let selection = filter(&contents, &rules);
+        let selection = filter(&contents, rules);
         selection.warnings.iter().for_each(|warning| app.style.warn(&warning.to_string()));
         Ok(Chosen { contents, selection })
     }
 
     async fn contents(&self, app: &App, target: &Target) -> Result<Contents, Error> {
-        let default = match target.default_date {
-            DefaultDate::Today => DateWord::Today,
-            DefaultDate::Latest => DateWord::Latest,
-        };
         match &self.dumpfile {
-            None => of_backup(app, target, default).await,
+            None => of_backup(app, target, target.default_date.into()).await,
             Some(path) if disk::exists(path) => Ok(archive::local(path).map_err(Failure::from)?),
             Some(path) => match word(target, path) {
                 Some(word) => of_backup(app, target, word).await,
@@ -95,12 +90,12 @@ fn word(target: &Target, typed: &Path) -> Option<DateWord> {
 
 /// The contents of a backup on the server. One that is not in the folder itself may be listed elsewhere.
 async fn of_backup(app: &App, target: &Target, word: DateWord) -> Result<Contents, Error> {
-    let found = backups::find(app, target, word).await?;
     let web = backups::web(app, target)?;
+    let found = backups::find(app, &web, target, word).await?;
     match archive::remote(&web, &found.url).await {
         Ok(head) => Ok(head.contents),
         Err(archive::ArchiveError::Web(WebError::NotFound { .. } | WebError::Status { code: 403, .. })) => {
-            let url = listed(app, target, found.date).await?;
+            let url = listed(&web, target, found.date).await?;
             let head = archive::remote(&web, &url).await;
             Ok(head.map_err(Failure::from)?.contents)
         }
@@ -109,8 +104,8 @@ async fn of_backup(app: &App, target: &Target, word: DateWord) -> Result<Content
 }
 
 /// Where the listing has the dump of a day.
-async fn listed(app: &App, target: &Target, date: Date) -> Result<url::Url, Error> {
-    let dumps = backups::listed(&backups::web(app, target)?, target).await?;
+async fn listed(web: &Web, target: &Target, date: Date) -> Result<url::Url, Error> {
+    let dumps = backups::listed(web, target).await?;
     backups::choose(&dumps, target, backup::DateChoice::Exact(date)).map(|dump| dump.url.clone())
 }
 
@@ -118,7 +113,7 @@ impl Catalog {
     /// Prints the list.
     pub async fn run(self, app: &App) -> Result<ExitCode, Error> {
         let target = app.target(&self.dump.dbname)?;
-        let asked = self.dump.choose(app, &target);
+        let asked = async { self.dump.choose(app, &target, &rules(&target)?).await };
         let chosen = app.ask(Some(&target.section), self.dump.typed("catalog"), asked).await?;
         chosen.catalog().print_as(&chosen.selection.list(&chosen.contents), app.style);
         Ok(ExitCode::DONE)
@@ -129,7 +124,7 @@ impl Triggers {
     /// Lists the functions.
     pub async fn run(self, app: &App) -> Result<ExitCode, Error> {
         let target = app.target(&self.dump.dbname)?;
-        let asked = self.dump.choose(app, &target);
+        let asked = async { self.dump.choose(app, &target, &rules(&target)?).await };
         let chosen = app.ask(Some(&target.section), self.dump.typed("triggers"), asked).await?;
         chosen.triggers().print(app.style);
         Ok(ExitCode::DONE)
@@ -153,10 +148,10 @@ impl Nodata {
     }
 
     async fn rows(&self, app: &App, target: &Target) -> Result<Vec<Vec<Cell>>, Error> {
-        match self.dump.choose(app, target).await {
+        let rules = rules(target)?;
+        match self.dump.choose(app, target, &rules).await {
             Ok(chosen) => Ok(chosen.nodata()),
             Err(error) => {
-                let rules = rules(target)?;
                 if self.dump.dumpfile.is_some() || rules.tables_nodata_named.is_empty() {
                     return Err(error);
                 }

@@ -56,12 +56,8 @@ impl Databases {
 
     async fn copies(&self, app: &App, section: &str) -> Result<ExitCode, Error> {
         let target = app.target(section)?;
-        let settings = app.settings(&target, app.today())?;
-        let which = self.which.and_then(|which| which.to_possible_value());
-        let typed = Typed::new(
-            "databases",
-            &[Some(section), which.as_ref().map(clap::builder::PossibleValue::get_name)],
-        );
+        let settings = app.place(&target);
+        let typed = Typed::new("databases", &[Some(section), self.which.map(Which::word)]);
         let mut rows = Vec::new();
         let asked = app.ask(Some(section), typed, async {
             let found = existing(&settings).await?;
@@ -104,6 +100,14 @@ impl Databases {
 }
 
 impl Which {
+    /// As it is typed.
+    pub fn word(self) -> &'static str {
+        match self {
+            Which::Oldest => "oldest",
+            Which::Latest => "latest",
+        }
+    }
+
     /// That one of `all`, by its date.
     pub fn of<T>(self, all: Vec<T>, date: impl Fn(&T) -> Date) -> Option<T> {
         match self {

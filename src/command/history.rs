@@ -23,24 +23,15 @@ pub struct History {
     limit: usize,
 }
 
-/// How many runs are read in one go.
-const AT_ONCE: usize = 200;
-
 impl History {
     /// Lists the runs.
     pub async fn run(self, app: &App) -> Result<ExitCode, Error> {
         let query = self.filter.query(app, Some(self.limit))?;
         let store = app.store(self.filter.dbname.as_deref())?;
         let mut lines = Vec::new();
-        for summaries in store.runs(&query).await?.chunks(AT_ONCE) {
-            let ids: Vec<_> = summaries.iter().map(|summary| summary.id).collect();
-            // In this order: the owner of a run that is not held any more has written all that it is going to.
-            let mut held = Vec::new();
-            for id in &ids {
-                held.push(store.is_held(*id).await?);
-            }
-            let read = store.read_all(&ids).await?;
-            for ((summary, stored), held) in summaries.iter().zip(read).zip(held) {
+        for summaries in store.runs(&query).await?.chunks(runs::AT_ONCE) {
+            let read = runs::read_some(&*store, summaries).await?;
+            for (summary, (stored, held)) in summaries.iter().zip(read) {
                 lines.push(line(app, &*store, summary.clone(), &stored, held).await?);
             }
         }

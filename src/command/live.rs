@@ -17,9 +17,6 @@ use crate::step::preflight::{Backup, Outcome, Wanted};
 use crate::step::{Settings, bouncer, read};
 use crate::world::bouncer::Shown as Alias;
 
-/// How many runs are read in one go.
-const AT_ONCE: usize = 100;
-
 /// Looks, and tells.
 pub(super) async fn show(app: &App, section: &str) -> Result<ExitCode, Error> {
     let target = app.target(section)?;
@@ -32,7 +29,7 @@ pub(super) async fn show(app: &App, section: &str) -> Result<ExitCode, Error> {
 }
 
 async fn look(app: &App, store: &dyn Store, target: &Target) -> Result<AliasNow, Error> {
-    let settings = app.settings(target, app.today())?;
+    let settings = app.place(target);
     let alias = settings.console().database(&target.dbname).await?.ok_or_else(|| {
         Error::new(
             ExitCode::MISSING,
@@ -148,7 +145,7 @@ struct Leads {
 async fn last_switch(store: &dyn Store, target: &Target) -> Result<Option<Leads>, Error> {
     let query = Query { section: Some(target.section.clone()), ..Query::default() };
     let mut last: Option<Leads> = None;
-    for summaries in store.runs(&query).await?.chunks(AT_ONCE) {
+    for summaries in store.runs(&query).await?.chunks(runs::AT_ONCE) {
         let ids: Vec<RunId> = summaries.iter().map(|summary| summary.id).collect();
         for stored in store.read_all(&ids).await? {
             let changes = changes(&stored, &target.dbname)?;

@@ -169,19 +169,23 @@ impl App {
 
     /// The folder of the journal, which may not be there yet.
     pub fn journal(&self, section: Option<&str>) -> Result<PathBuf, Error> {
-        let configured = match &self.global.journal {
+        place_or_usual(self.wanted_journal(section)?)
+    }
+
+    /// The folder that the command line or the configuration wants; none where neither says anything.
+    fn wanted_journal(&self, section: Option<&str>) -> Result<Option<PathBuf>, Error> {
+        let wanted = match &self.global.journal {
             Some(place) => Some(place.clone()),
             None => self.configured_journal(section)?,
         };
-        let place = match configured {
-            None => machine::default_journal()?,
+        match wanted {
             Some(place) if place.contains("://") => {
-                return Err(Error::new(ExitCode::USAGE, "this version keeps its journal in a folder only")
-                    .hint("name a folder with --journal or journal"));
+                Err(Error::new(ExitCode::USAGE, "this version keeps its journal in a folder only")
+                    .hint("name a folder with --journal or journal"))
             }
-            Some(place) => expand_home(&place)?,
-        };
-        absolute(&place)
+            Some(place) => expand_home(&place).map(Some),
+            None => Ok(None),
+        }
     }
 
     fn configured_journal(&self, section: Option<&str>) -> Result<Option<String>, Error> {
@@ -348,7 +352,8 @@ impl App {
 
     /// Does what changes nothing, as a run that `history --all` shows. ^C ends it at once.
     ///
-    /// Nothing depends on what such a run records, so a journal that cannot be written is told, and no more.
+    /// Nothing depends on what such a run records, so a journal that cannot be written is told, and no more. One that is
+    /// named badly is an error all the same.
     pub async fn ask<T>(
         &self,
         section: Option<&str>,
@@ -365,9 +370,9 @@ impl App {
         command: Typed,
         work: impl Future<Output = Result<T, Error>>,
     ) -> Result<T, Error> {
-        let question = match self.question(section, command).await {
+        let place = self.wanted_journal(section)?;
+        let question = match self.question(place, section, command).await {
             Ok(question) => Some(question),
-            Err(error) if error.code == ExitCode::USAGE && error.cause.is_none() => return Err(error),
             Err(error) => {
                 self.style.warn(&format!("this command is not in the journal: {error}"));
                 None
@@ -412,10 +417,16 @@ impl App {
         Ok((status?, signal))
     }
 
-    async fn question(&self, section: Option<&str>, command: Typed) -> Result<Question, Error> {
+    async fn question(
+        &self,
+        place: Option<PathBuf>,
+        section: Option<&str>,
+        command: Typed,
+    ) -> Result<Question, Error> {
+        let store = Arc::new(FileStore::open(place_or_usual(place)?)?);
         let engine = Engine {
             listener: Arc::new(report::Silent),
-            ..self.engine_until(self.store(section)?, Secrets::default(), self.signals()?.stop_at_once())?
+            ..self.engine_until(store, Secrets::default(), self.signals()?.stop_at_once())?
         };
         let started = RunStarted {
             version: engine.version.clone(),
@@ -587,6 +598,14 @@ pub fn absolute(path: &Path) -> Result<PathBuf, Error> {
     std::path::absolute(path).map_err(|error| {
         Error::new(ExitCode::USAGE, format!("'{}' is not a path", path.display())).because(error)
     })
+}
+
+/// The folder of the journal that is wanted, or else the usual one.
+fn place_or_usual(wanted: Option<PathBuf>) -> Result<PathBuf, Error> {
+    match wanted {
+        Some(place) => absolute(&place),
+        None => absolute(&machine::default_journal()?),
+    }
 }
 
 fn expand_home(path: &str) -> Result<PathBuf, Error> {

@@ -1,6 +1,6 @@
 //! `pgbouncer`: the lines of SHOW DATABASES that belong to a target.
 
-use clap::{Args, ValueEnum as _};
+use clap::Args;
 use jiff::civil::Date;
 
 use super::databases::Which;
@@ -24,12 +24,8 @@ impl Pgbouncer {
     /// Lists the alias, then the copies, newest first.
     pub async fn run(self, app: &App) -> Result<ExitCode, Error> {
         let target = app.target(&self.dbname)?;
-        let settings = app.settings(&target, app.today())?;
-        let which = self.which.and_then(|which| which.to_possible_value());
-        let typed = Typed::new(
-            "pgbouncer",
-            &[Some(&self.dbname), which.as_ref().map(clap::builder::PossibleValue::get_name)],
-        );
+        let settings = app.place(&target);
+        let typed = Typed::new("pgbouncer", &[Some(&self.dbname), self.which.map(Which::word)]);
         let entries = app
             .ask(Some(&self.dbname), typed, async {
                 let all = settings.console().databases().await?;

@@ -56,7 +56,7 @@ impl Name {
         if self.date.is_some() {
             return app.copy(target, self.date.as_deref(), DateWord::Active).await;
         }
-        Ok(Settings { database: target.dbname.clone(), ..app.settings(target, app.today())? })
+        Ok(Settings { database: target.dbname.clone(), ..app.place(target) })
     }
 }
 

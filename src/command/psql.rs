@@ -5,7 +5,7 @@ use std::process::ExitStatus;
 
 use clap::Args;
 
-use super::{App, Typed};
+use super::{App, Typed, stopped};
 use crate::config::Target;
 use crate::database::DateWord;
 use crate::error::{Error, ExitCode};
@@ -37,7 +37,7 @@ impl Psql {
         app.recorded(Some(&self.dbname), typed, async {
             let program = app.until_stopped(self.program(app, &target)).await?;
             match app.hand_over(&program).await? {
-                (_, Some(signal)) => Err(Error::new(ExitCode(128 + signal), "stopped on request")),
+                (_, Some(signal)) => Err(stopped(signal)),
                 (status, None) => ended(status),
             }
         })

@@ -138,10 +138,12 @@ async fn open_runs(store: &dyn Store, target: &str) -> Result<Vec<Run>, Error> {
     let mut open = Vec::new();
     for status in ["running", "rolling_back", "interrupted", "stopped", "stuck"] {
         let query = Query { status: Some(status.to_owned()), ..Query::default() };
-        for summary in store.runs(&query).await? {
-            let run = runs::read(store, summary.id).await?;
-            if run.started.target.as_deref() == Some(target) {
-                open.push(run);
+        for summaries in store.runs(&query).await?.chunks(runs::AT_ONCE) {
+            for (summary, (stored, _)) in summaries.iter().zip(runs::read_some(store, summaries).await?) {
+                let run = runs::understood(summary.id, &stored)?;
+                if run.started.target.as_deref() == Some(target) {
+                    open.push(run);
+                }
             }
         }
     }

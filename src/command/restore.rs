@@ -9,7 +9,7 @@ use journal::store::Store;
 
 use super::{App, Typed, absolute, backups};
 use crate::backup;
-use crate::config::{DefaultDate, Replication, Target};
+use crate::config::{Replication, Target};
 use crate::contents::Rules;
 use crate::database::{DateWord, DumpName};
 use crate::error::{Error, ExitCode};
@@ -52,10 +52,7 @@ impl Restore {
     /// Makes the copy.
     pub async fn run(self, app: &App) -> Result<ExitCode, Error> {
         let target = app.target(&self.dbname)?;
-        let default = match target.default_date {
-            DefaultDate::Today => DateWord::Today,
-            DefaultDate::Latest => DateWord::Latest,
-        };
+        let default = target.default_date.into();
         let (date, backup) = wanted_backup(app, &target, self.date.as_deref(), default).await?;
         let settings = app.settings(&target, date)?;
         let listed_at = backups::folder(&target);
@@ -155,6 +152,6 @@ async fn wanted_backup(
     default: DateWord,
 ) -> Result<(Date, String), Error> {
     let word = typed.map_or(Ok(default), str::parse)?;
-    let found = backups::find(app, target, word).await?;
+    let found = backups::find(app, &backups::web(app, target)?, target, word).await?;
     Ok((found.date, backup::to_store(&found.url)))
 }

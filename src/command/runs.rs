@@ -109,9 +109,28 @@ pub async fn find(store: &dyn Store, part: &str) -> Result<RunId, Error> {
     }
 }
 
+/// How many runs are read in one go.
+pub const AT_ONCE: usize = 200;
+
 /// A run as its events tell.
 pub async fn read(store: &dyn Store, id: RunId) -> Result<Run, Error> {
-    fold(&store.read(id).await?).map_err(|why| match why {
+    understood(id, &store.read(id).await?)
+}
+
+/// The stored events of some runs, at most [`AT_ONCE`], each with whether a living process owns it.
+pub async fn read_some(store: &dyn Store, some: &[Summary]) -> Result<Vec<(Vec<Stored>, bool)>, Error> {
+    let ids: Vec<RunId> = some.iter().map(|summary| summary.id).collect();
+    // In this order: the owner of a run that is not held any more has written all that it is going to.
+    let mut held = Vec::new();
+    for id in &ids {
+        held.push(store.is_held(*id).await?);
+    }
+    Ok(store.read_all(&ids).await?.into_iter().zip(held).collect())
+}
+
+/// The run that stored events tell of, which must be one that this version understands.
+pub fn understood(id: RunId, stored: &[Stored]) -> Result<Run, Error> {
+    fold(stored).map_err(|why| match why {
         Unreadable::Newer { why, .. } => cannot_read(id, &why),
         Unreadable::Broken(why) => {
             Error::new(ExitCode::STUCK, format!("run {} cannot be read", id.short())).because(why)
@@ -171,21 +190,16 @@ pub fn cannot_read(id: RunId, why: &str) -> Error {
 pub async fn newest(app: &App, limit: usize, open: bool) -> Result<Vec<(String, String)>, Error> {
     let store = app.store(None)?;
     let query = Query { limit: (!open).then_some(limit), ..Query::default() };
-    let mut found = Vec::new();
-    for summary in store.runs(&query).await? {
-        if open && summary.status.is_none_or(|status| status.is_finished()) {
-            continue;
-        }
-        let held = store.is_held(summary.id).await?;
-        let run = read(&*store, summary.id).await?;
-        let name = run.started.command_line();
-        let id = summary.id.short();
-        found.push((id.clone(), format!("{id}  {name} ({})", Shown::of(Some(run.status), held).as_str())));
-        if found.len() >= limit {
-            break;
-        }
-    }
-    Ok(found)
+    let wanted = |summary: &Summary| !open || summary.status.is_some_and(|status| !status.is_finished());
+    let summaries: Vec<Summary> =
+        store.runs(&query).await?.into_iter().filter(wanted).take(limit.min(AT_ONCE)).collect();
+    let read = read_some(&*store, &summaries).await?;
+    let named = summaries.iter().zip(read).map(|(summary, (stored, held))| {
+        let run = understood(summary.id, &stored)?;
+        let (id, shown) = (run.id.short(), Shown::of(Some(run.status), held));
+        Ok((id.clone(), format!("{id}  {} ({})", run.started.command_line(), shown.as_str())))
+    });
+    named.collect()
 }
 
 /// The one run, of a section or at all, that waits to be continued.

@@ -79,12 +79,6 @@ impl Which {
     fn typed(&self, command: &str) -> Typed {
         Typed::new(command, &[Some(&self.service().to_string()), Some(&self.dbname)])
     }
-
-    /// What there is to know of the host; no database is meant.
-    fn settings(&self, app: &App) -> Result<Settings, Error> {
-        let target = app.target(&self.dbname)?;
-        Ok(Settings { database: String::new(), ..app.settings(&target, app.today())? })
-    }
 }
 
 impl Change {
@@ -95,8 +89,9 @@ impl Change {
         plan: impl FnOnce(Settings, Service, Duration) -> Plan,
     ) -> Result<ExitCode, Error> {
         let Change { which, limit } = self;
-        let plan = plan(which.settings(app)?, which.service(), limit);
-        app.carry_out(&app.target(&which.dbname)?, which.typed(command), plan).await
+        let target = app.target(&which.dbname)?;
+        let plan = plan(app.place(&target), which.service(), limit);
+        app.carry_out(&target, which.typed(command), plan).await
     }
 }
 
@@ -124,7 +119,7 @@ impl Restart {
 impl Status {
     /// Says whether the service runs.
     pub async fn run(self, app: &App) -> Result<ExitCode, Error> {
-        let settings = self.which.settings(app)?;
+        let settings = app.place(&app.target(&self.which.dbname)?);
         let service = self.which.service();
         let look = async {
             let runs = settings.far_by_way_of(settings.tmpdir.clone()).runs(service).await?;

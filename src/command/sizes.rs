@@ -113,7 +113,7 @@ impl Dbsizes {
 async fn ask_all(app: &App, sections: &[String]) -> (Vec<(String, Existing)>, Option<Error>) {
     let mut asked = JoinSet::new();
     for (at, section) in sections.iter().enumerate() {
-        let settings = app.target(section).and_then(|target| app.settings(&target, app.today()));
+        let settings = app.target(section).map(|target| app.place(&target));
         asked.spawn(async move { (at, async { existing(&settings?).await }.await) });
     }
     let mut answers = asked.join_all().await;

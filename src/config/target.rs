@@ -11,6 +11,7 @@ use super::error::{ConfigError, no_section};
 use super::options::{self, DefaultValue, OPTIONS};
 use super::value::{self, JournalLocation, Problem, SecretUrl};
 use super::{Config, DEFAULT_SECTION};
+use crate::database::DateWord;
 
 /// How long the name of a database may be: PostgreSQL's NAMEDATALEN, less its final NUL.
 const NAME_BYTES: usize = 63;
@@ -114,6 +115,15 @@ pub enum DefaultDate {
     Today,
     /// The newest there is.
     Latest,
+}
+
+impl From<DefaultDate> for DateWord {
+    fn from(date: DefaultDate) -> DateWord {
+        match date {
+            DefaultDate::Today => DateWord::Today,
+            DefaultDate::Latest => DateWord::Latest,
+        }
+    }
 }
 
 impl Target {

@@ -14,8 +14,8 @@ use journal::step::{Context, Intent, Observed, Step};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Settings, application_name, end_children, end_leftovers, outcome, read, require_program, run_child,
-    server, write,
+    Settings, application_name, end_children, end_leftovers, last_words, outcome, read, require_program,
+    run_child, server, write,
 };
 use crate::contents::Contents;
 use crate::world::disk::{self, FileId, Growing};
@@ -149,8 +149,6 @@ impl Dump {
         if ended.status.success() {
             return Ok(output);
         }
-        let lines: Vec<&str> = said.lines().collect();
-        let last = lines.iter().skip(lines.len().saturating_sub(5)).copied().collect::<Vec<_>>().join("\n");
         let lost = ["server closed the connection", "terminating connection", "the database system is"];
         let hint = if said.contains("No space left on device") {
             let folder = self.given.file.parent().unwrap_or(Path::new("/"));
@@ -159,7 +157,7 @@ impl Dump {
             format!("see all it said: pg_staging inspect {}", at.run().short())
         };
         Err(Failure::new(format!("pg_dump of {} failed ({})", plan.database, ended.ending()))
-            .because(last)
+            .because(last_words(&said))
             .hint(hint)
             .transient(lost.iter().any(|words| said.contains(words))))
     }

@@ -15,7 +15,9 @@ use serde::{Deserialize, Serialize};
 use self::messages::{Message, is_progress, read_messages};
 use super::catalog::Selected;
 use super::create_database::{Mark, comment_of, require_ours};
-use super::{Settings, application_name, end_leftovers, outcome, read, run_child, server, shortened, write};
+use super::{
+    Settings, application_name, end_leftovers, last_words, outcome, read, run_child, server, shortened, write,
+};
 use crate::world::disk;
 use crate::world::postgres::{Server, identifier, literal};
 use crate::world::process::{Ended, Program};
@@ -110,7 +112,6 @@ impl Load {
             return Ok(Loaded { entries: plan.entries, tolerated, output });
         }
         let first = errors.first().map(|message| message.to_string());
-        let last_words = || spoken.iter().rev().take(5).rev().copied().collect::<Vec<_>>().join("\n");
         let more = match errors.len() {
             0 | 1 => String::new(),
             count => format!(" (and {} more)", count - 1),
@@ -120,7 +121,7 @@ impl Load {
             self.settings.database,
             ended.ending()
         ))
-        .because(first.unwrap_or_else(last_words))
+        .because(first.unwrap_or_else(|| last_words(&said)))
         .hint(format!("see all it said: pg_staging inspect {}", at.run().short()))
         .transient(read.lost_connection))
     }

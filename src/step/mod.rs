@@ -438,6 +438,13 @@ async fn run_child(
     Ok(ended)
 }
 
+/// The end of what a program said; all of it belongs into an attachment.
+fn last_words(said: &str) -> String {
+    let mut last: Vec<&str> = said.lines().rev().take(5).collect();
+    last.reverse();
+    last.join("\n")
+}
+
 /// What this step announced before, when this is not its first attempt.
 async fn announced(at: &Context<'_>) -> Option<Detail> {
     at.snapshot().await.step(at.step()).and_then(|(_, step)| step.intent.clone())
