@@ -57,6 +57,7 @@ use crate::database::{DateWord, DatedName};
 use crate::error::{Error, ExitCode};
 use crate::plan::Plan;
 use crate::report::{self, Style};
+use crate::step::contents::Heads;
 use crate::step::{Kinds, Secrets, Settings, pause, write};
 use crate::world::machine;
 use crate::world::postgres::{Server, Session, literal};
@@ -473,7 +474,7 @@ impl App {
         let listener: Arc<dyn Listener> = report::listener(self.style);
         Ok(Engine {
             store,
-            kinds: Arc::new(Kinds { secrets }),
+            kinds: Arc::new(Kinds { secrets, heads: Heads::default() }),
             clock: Arc::new(SystemClock),
             listener,
             stop,

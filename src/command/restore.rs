@@ -124,6 +124,7 @@ fn wishes(target: &Target, rules: String) -> Wishes {
         vacuum: target.restore_vacuum,
         switch: target.auto_switch,
         keep_dump: !target.remove_dump,
+        fast: target.fast && target.remove_dump && !target.pg_restore_st,
     }
 }
 

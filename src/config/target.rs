@@ -67,6 +67,8 @@ pub struct Target {
     pub restore_vacuum: bool,
     /// How many workers restore in parallel, from 1.
     pub restore_jobs: u16,
+    /// Load straight from the server.
+    pub fast: bool,
     /// The file that describes the replication.
     pub replication: Option<PathBuf>,
     /// Where dumps are fetched to.
@@ -161,6 +163,7 @@ impl Target {
             pg_restore_st: reader.value("pg_restore_st", value::boolean)?,
             restore_vacuum: reader.value("restore_vacuum", value::boolean)?,
             restore_jobs: reader.value("restore_jobs", value::from_one)?,
+            fast: reader.value("fast", value::boolean)?,
             replication: reader.optional("replication", path)?,
             tmpdir: reader.value("tmpdir", path)?,
             sql_path: reader.optional("sql_path", path)?,
