@@ -458,3 +458,18 @@ fn a_restored_copy_is_listed_as_made_by_its_restore() {
     let run = &ask(&site, &["history", "--command", "restore"])["runs"][0]["id"];
     assert_eq!((&answer["databases"][0]["run"], &answer["databases"][0]["active"]), (run, &json!(true)));
 }
+
+#[test]
+fn an_unknown_option_is_a_warning_with_the_nearest_name_that_there_is() {
+    let mut site = site();
+    site.set("restore_job", "2").unwrap();
+    let outcome = succeeds(&site, &["databases"]);
+    let warning = plain(&site, &outcome.stderr);
+    let told = "option restore_job (line ";
+    assert!(warning.contains(told), "{outcome}");
+    says(
+        warning.split_once("): ").unwrap().1,
+        "is not an option of pg_staging, and no other value uses it; did you mean restore_jobs?\n",
+    );
+    assert_eq!(succeeds(&site, &["-q", "databases"]).stderr, "");
+}
