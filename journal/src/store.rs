@@ -9,10 +9,13 @@
 
 pub mod files;
 pub mod memory;
+pub mod verified;
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::io;
 use std::path::PathBuf;
+use std::str::FromStr;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
@@ -150,6 +153,37 @@ pub struct Stored {
     pub seq: u64,
     /// The encoded event.
     pub bytes: Vec<u8>,
+}
+
+/// How far a journal has come, and by which way: a journal that goes on from it has everything that it had.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Head {
+    /// How many entries its ledger has.
+    pub entries: u64,
+    /// The hash over all of them, in order.
+    pub chain: Hash,
+}
+
+/// A text was not a journal's head.
+#[derive(Debug, thiserror::Error)]
+#[error("'{0}' is not the head of a journal: a number, a full stop and 64 hexadecimal digits are needed")]
+pub struct BadHead(String);
+
+impl fmt::Display for Head {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.entries, self.chain)
+    }
+}
+
+impl FromStr for Head {
+    type Err = BadHead;
+
+    fn from_str(text: &str) -> Result<Head, BadHead> {
+        let parsed = text.trim().split_once('.').and_then(|(entries, chain)| {
+            Some(Head { entries: entries.parse().ok()?, chain: chain.parse().ok()? })
+        });
+        parsed.ok_or_else(|| BadHead(text.to_owned()))
+    }
 }
 
 /// Why a store could not do what it was asked.

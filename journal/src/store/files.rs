@@ -7,6 +7,7 @@
 //! | `runs/<run>.lock`, `targets/<hash>.lock` | locked by the owner of a run and of a target, who is named in them |
 //! | `open/<run>` | an empty marker: the run's file may hold events that the database has not |
 //! | `attachments/<hash>` | what is too large for an event |
+//! | `ledger` | which events the journal has come to know, in order; the journal's head |
 //! | `sled/`, `sled.lock`, `sled.head` | the database, the right to open it, and how far it had come |
 //! | `sled.damaged.<time>/` | a database that was set aside |
 //!
@@ -16,15 +17,19 @@
 
 mod attachments;
 mod database;
+mod examine;
 mod folder;
 mod intake;
+mod ledger;
 mod locks;
+mod numbers;
 mod page;
 mod progress;
 mod rebuild;
 mod record;
 mod session;
 mod upkeep;
+mod verify;
 mod wal;
 mod watch;
 
@@ -46,7 +51,8 @@ use self::session::Session;
 use self::upkeep::{Bring, Inner};
 use self::wal::{RunFile, Scan};
 use self::watch::FileWatch;
-use super::{Claim, Log, Page, Store, StoreError, Stored, Watch};
+use super::verified::Verified;
+use super::{Claim, Head, Log, Page, Store, StoreError, Stored, Watch};
 use crate::event::{Hash, RunId};
 use crate::query::{Query, Summary};
 use crate::step::Progress;
@@ -81,6 +87,12 @@ impl FileStore {
     /// still has are mended first, and so are damaged ones of which it has everything.
     pub async fn rebuild(&self) -> Result<Rebuilt, StoreError> {
         self.blocking(|inner| inner.rebuild()).await
+    }
+
+    /// Looks at everything that is there, changes nothing, and tells what is wrong; whether it all goes on from the
+    /// head `against`, too.
+    pub async fn verify(&self, against: Option<Head>) -> Result<Verified, StoreError> {
+        self.blocking(move |inner| inner.verify(against)).await
     }
 
     /// Runs what may wait for a disk or for other processes where nobody else waits with it.

@@ -105,14 +105,19 @@ impl Folder {
         self.root.join("sled.lock")
     }
 
+    /// What the journal has come to know, in order.
+    pub(super) fn ledger(&self) -> PathBuf {
+        self.root.join("ledger")
+    }
+
     /// Says how far the database had come when it was last closed.
     pub(super) fn head(&self) -> PathBuf {
         self.root.join("sled.head")
     }
 
-    /// A free name for a database that is set aside, without its folder.
-    pub(super) fn damaged_name(&self, at: jiff::Timestamp) -> String {
-        let stem = format!("sled.damaged.{}", at.strftime("%Y%m%dT%H%M%SZ"));
+    /// A free name for `what` when it is set aside, without its folder.
+    pub(super) fn damaged_name(&self, what: &str, at: jiff::Timestamp) -> String {
+        let stem = format!("{what}.damaged.{}", at.strftime("%Y%m%dT%H%M%SZ"));
         let taken = |name: &String| self.root.join(name).exists();
         if !taken(&stem) {
             return stem;

@@ -8,14 +8,14 @@ use std::path::Path;
 use ::sled::transaction::{TransactionError, Transactional as _};
 use ::sled::{Batch, Db, Tree};
 
-use super::super::{StoreError, Stored};
+use super::super::{Head, StoreError, Stored};
 use super::database::Broken;
 use super::folder::failed;
 use super::record::Record;
-use crate::event::RunId;
+use crate::event::{Hash, RunId};
 
 /// The layout of trees and keys; a database with another one is not touched.
-const FORMAT: u64 = 1;
+const FORMAT: u64 = 2;
 const CACHE: u64 = 4 * 1024 * 1024;
 
 /// Is called whenever something got done.
@@ -31,6 +31,7 @@ type Heartbeat = Box<dyn Fn()>;
 /// | `by_status` | status, run | |
 /// | `by_seq` | number in the store | run, n |
 /// | default | `format`, `next` | the layout's number; the next event's number in the store |
+/// | default | `ledger` | how much of the ledger is in here: entries, and the chain's hash |
 ///
 /// All numbers in keys and values are big-endian.
 pub(super) struct Session {
@@ -100,6 +101,9 @@ impl Session {
     pub(super) fn check(&self, head: u64) -> Result<(), Broken> {
         match self.number("format")? {
             Some(FORMAT) => {}
+            Some(older) if older < FORMAT => {
+                return Err(Broken::Damaged(format!("it has the layout {older} of an older version")));
+            }
             None => return Err(Broken::Damaged("it does not say what it holds".to_owned())),
             Some(other) => {
                 return Err(Broken::Refused(format!("it has format {other}, this version knows {FORMAT}")));
@@ -141,6 +145,25 @@ impl Session {
                 number(&value).map(Some).ok_or_else(damaged)
             }
         }
+    }
+
+    /// How much of the ledger is in here.
+    pub(super) fn ledger(&self) -> Result<Head, Broken> {
+        let Some(value) = self.db.get("ledger")? else {
+            return Ok(Head { entries: 0, chain: Hash::ZERO });
+        };
+        let parts = value.split_first_chunk::<8>();
+        let head = parts.and_then(|(entries, chain)| {
+            Some(Head { entries: u64::from_be_bytes(*entries), chain: Hash(chain.try_into().ok()?) })
+        });
+        head.ok_or_else(|| Broken::Damaged("its 'ledger' is no head".to_owned()))
+    }
+
+    /// Notes how much of the ledger is in here.
+    pub(super) fn set_ledger(&self, head: Head) {
+        let mut changes = self.changes.borrow_mut();
+        changes.any = true;
+        changes.meta.insert("ledger", [head.entries.to_be_bytes().as_slice(), &head.chain.0].concat());
     }
 
     /// What is kept of `run`.

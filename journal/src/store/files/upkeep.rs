@@ -9,7 +9,8 @@ use std::time::Duration;
 use super::super::{StoreError, Stored};
 use super::database::{self, Broken, Turn};
 use super::folder::{self, Folder, failed};
-use super::intake::{self, Damage, Found};
+use super::intake::{self, Batch, Damage, Found};
+use super::ledger::Ledger;
 use super::locks;
 use super::rebuild::{self, Rebuilt};
 use super::session::Session;
@@ -83,6 +84,11 @@ impl Inner {
         Inner { folder, patience, notices: Mutex::default(), actor: Mutex::default() }
     }
 
+    /// How long the database may give no sign of life.
+    pub(super) fn patience(&self) -> Duration {
+        self.patience
+    }
+
     /// Brings run files into the database and does `work` with it; makes it anew, once, when it turns out to be
     /// damaged, and then does `work` again.
     pub(super) fn burst<T, W>(&self, bring: Bring, work: W) -> Result<T, StoreError>
@@ -114,10 +120,18 @@ impl Inner {
         let (done, found, next) = database::burst(turn, &database, self.patience, move |session| {
             session.check(head.unwrap_or(1))?;
             let mut found = Found::default();
+            let mut ledger = Ledger::open(&folder, session.ledger()?.entries)?;
+            found.ledger_lost = !ledger.continues(session.ledger()?)?;
+            intake::catch_up(session, &folder, &ledger)?;
+            let mut batch = Batch::default();
             for run in bring.runs(session, &folder)? {
-                intake::bring_in(session, &folder, run, matches!(bring, Bring::All), &mut found)?;
+                intake::look(session, &folder, run, matches!(bring, Bring::All), &mut found, &mut batch)?;
+                if batch.is_large() {
+                    std::mem::take(&mut batch).bring_in(session, &folder, &mut ledger)?;
+                }
                 session.alive();
             }
+            batch.bring_in(session, &folder, &mut ledger)?;
             Ok((work(session)?, found, session.next_seq()?))
         })?;
         if head != Some(next) {
@@ -129,6 +143,12 @@ impl Inner {
 
     /// What remains to be done once everything that was brought in is durable.
     fn act_on(&self, found: &Found, bring: Bring) -> Result<(), StoreError> {
+        if found.ledger_lost {
+            self.tell(format!(
+                "the ledger {} is not the one that the database knows; journal verify says what is wrong",
+                self.folder.ledger().display()
+            ));
+        }
         for damaged in &found.damaged {
             if matches!(bring, Bring::All) && self.mend_damaged(damaged)? {
                 continue;
