@@ -15,6 +15,7 @@
 //! begins, when it ends, and whenever somebody asks. A burst holds up other bursts for some milliseconds, and never an
 //! append. The database can be made anew from the run files at any time, and is when anything about it is not right.
 
+mod adopt;
 mod attachments;
 mod database;
 mod examine;
@@ -52,7 +53,7 @@ use self::upkeep::{Bring, Inner};
 use self::wal::{RunFile, Scan};
 use self::watch::FileWatch;
 use super::verified::Verified;
-use super::{Claim, Head, Log, Page, Store, StoreError, Stored, Watch};
+use super::{Adopted, Claim, Head, Log, Page, Store, StoreError, Stored, Watch};
 use crate::event::{Hash, RunId};
 use crate::query::{Query, Summary};
 use crate::step::Progress;
@@ -215,6 +216,15 @@ impl Store for FileStore {
 
     async fn attachment(&self, hash: Hash) -> Result<Vec<u8>, StoreError> {
         self.blocking(move |inner| attachments::load(&inner.folder, hash)).await
+    }
+
+    async fn adopt(&self, runs: Vec<Adopted>) -> Result<u64, StoreError> {
+        let (new, known) = self.blocking(move |inner| adopt::write_new(inner, runs)).await?;
+        let mut appended = new;
+        for run in known {
+            appended += run.append_to(self).await?;
+        }
+        Ok(appended)
     }
 
     fn take_notices(&self) -> Vec<String> {

@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 
 use super::Head;
-use crate::event::RunId;
+use crate::codec::{self, CodecError, Header};
+use crate::event::{Hash, RunId};
 
 /// What a journal holds, and what is wrong with it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -78,4 +79,54 @@ impl Flaw {
             Flaw::NotContinued => "not a continuation",
         }
     }
+}
+
+/// What is wrong with `events`, which should be those of `run` from its first on, each of which names the one before
+/// it: the first thing, and in words.
+pub fn flaw(events: &[Vec<u8>], run: RunId) -> Option<(Flaw, String)> {
+    first_flaw(events, run).map(|(_, flaw, what)| (flaw, what))
+}
+
+/// The same, with the place of the event where it is.
+pub(super) fn first_flaw(events: &[Vec<u8>], run: RunId) -> Option<(usize, Flaw, String)> {
+    let headers: Vec<_> = events.iter().map(|event| codec::header(event)).collect();
+    let mut before = Hash::ZERO;
+    for (n, (event, header)) in events.iter().zip(&headers).enumerate() {
+        let found = match header {
+            // What a newer version wrote is believed.
+            Err(CodecError::Newer(_)) => None,
+            Err(error) => Some((Flaw::Changed, format!("event {n}: {error}"))),
+            Ok(header) => misplaced(header, n, run, before, headers.get(n + 1..).unwrap_or_default()),
+        };
+        if let Some((flaw, what)) = found {
+            return Some((n, flaw, what));
+        }
+        before = Hash::of(event);
+    }
+    None
+}
+
+fn misplaced(
+    header: &Header,
+    place: usize,
+    run: RunId,
+    before: Hash,
+    later: &[Result<Header, CodecError>],
+) -> Option<(Flaw, String)> {
+    let expected = u64::try_from(place).unwrap_or(u64::MAX);
+    if header.run != run {
+        return Some((Flaw::Changed, format!("event {expected} is one of run {}", header.run)));
+    }
+    if header.n != expected {
+        let comes_later = later.iter().flatten().any(|later| later.n == expected);
+        return Some(match (comes_later, header.n < expected) {
+            (true, _) => (Flaw::Reordered, format!("event {} comes before event {expected}", header.n)),
+            (false, false) => (Flaw::Removed, format!("event {expected} is not there, {} is", header.n)),
+            (false, true) => (Flaw::Reordered, format!("event {} is there again", header.n)),
+        });
+    }
+    (header.prev != before).then(|| match expected.checked_sub(1) {
+        None => (Flaw::Changed, "event 0 names one before it".to_owned()),
+        Some(last) => (Flaw::Changed, format!("event {last} is not the one that event {expected} names")),
+    })
 }

@@ -1,5 +1,4 @@
-//! What is too large for an event, each in a file named by its hash. The journal does not look into what steps store,
-//! so what an event names is told by its form: 64 hexadecimal digits that are the name of an attachment.
+//! What is too large for an event, each in a file named by its hash.
 
 use std::fs;
 use std::io;
@@ -36,10 +35,4 @@ pub(super) fn load(folder: &Folder, hash: Hash) -> Result<Vec<u8>, StoreError> {
         });
     }
     Ok(bytes)
-}
-
-/// The hashes that the encoded event `bytes` has as texts in it; not all of them need be attachments.
-pub(super) fn named_in(bytes: &[u8]) -> Vec<Hash> {
-    let words = bytes.split(|byte| !byte.is_ascii_hexdigit()).filter(|word| word.len() == 64);
-    words.filter_map(|word| str::from_utf8(word).ok()?.parse().ok()).collect()
 }

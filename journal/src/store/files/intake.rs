@@ -5,13 +5,13 @@ use std::io;
 use std::path::PathBuf;
 
 use super::super::StoreError;
-use super::attachments;
 use super::database::Broken;
 use super::folder::{Folder, failed};
 use super::ledger::{Entry, Fact, Ledger};
 use super::record::Record;
 use super::session::Session;
 use super::wal::{self, Scan};
+use crate::codec;
 use crate::event::{Hash, RunId};
 
 /// Beyond this many bytes, what is new goes into more than one transaction.
@@ -102,7 +102,7 @@ pub(super) fn entries_of(
     let mut entries = Vec::new();
     let new = events.get(usize::try_from(known).unwrap_or(usize::MAX)..).unwrap_or_default();
     let Some(last) = new.last() else { return Ok(entries) };
-    for hash in new.iter().flat_map(|event| attachments::named_in(event)) {
+    for hash in new.iter().flat_map(|event| codec::named_in(event)) {
         let entry = Entry::attachment(run, hash);
         if folder.attachment(hash).exists() && !entries.contains(&entry) {
             entries.push(entry);
