@@ -240,4 +240,6 @@ pub enum Command {
     Resolve(command::mending::Resolve),
     /// Close a run that will be neither continued nor rolled back
     Abandon(command::mending::Abandon),
+    /// Look after the journal: verify, rebuild, export, import, path
+    Journal(command::journal::Journal),
 }

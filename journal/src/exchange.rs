@@ -72,30 +72,46 @@ pub async fn export(store: &dyn Store, out: &mut (dyn Write + Send)) -> Result<A
     let mut amount = Amount::default();
     let mut written = BTreeSet::new();
     put(out, &json!({ "journal_export": FORMAT, "version": env!("CARGO_PKG_VERSION") }))?;
-    for run in runs.iter().rev() {
-        let events = store.load(run.id).await?;
-        for hash in events.iter().flat_map(|event| codec::named_in(event)) {
-            if written.contains(&hash) {
-                continue;
+    let ids: Vec<RunId> = runs.iter().rev().map(|run| run.id).collect();
+    for ids in ids.chunks(AT_ONCE) {
+        for (run, events) in ids.iter().zip(store.read_all(ids).await?) {
+            let events: Vec<Vec<u8>> = events.into_iter().map(|stored| stored.bytes).collect();
+            amount.attachments += put_attachments(store, &events, &mut written, out).await?;
+            for (n, event) in events.iter().enumerate() {
+                put(out, &line(*run, n, event))?;
+                amount.events += 1;
             }
-            match store.attachment(hash).await {
-                Err(StoreError::NoSuchAttachment(_)) => {}
-                bytes => {
-                    put(out, &json!({ "attachment": hash.to_string(), "base64": STANDARD.encode(bytes?) }))?;
-                    amount.attachments += 1;
-                    written.insert(hash);
-                }
-            }
+            amount.runs += 1;
         }
-        for (n, event) in events.iter().enumerate() {
-            put(out, &line(run.id, n, event))?;
-            amount.events += 1;
-        }
-        amount.runs += 1;
     }
     put(out, &json!({ "end": amount }))?;
     out.flush()?;
     Ok(amount)
+}
+
+/// Writes the attachments that `events` name and that were not `written` yet; gives how many.
+async fn put_attachments(
+    store: &dyn Store,
+    events: &[Vec<u8>],
+    written: &mut BTreeSet<Hash>,
+    out: &mut (dyn Write + Send),
+) -> Result<u64, ExchangeError> {
+    let mut count = 0;
+    for hash in events.iter().flat_map(|event| codec::named_in(event)) {
+        if written.contains(&hash) {
+            continue;
+        }
+        match store.attachment(hash).await {
+            // It only looks like one.
+            Err(StoreError::NoSuchAttachment(_)) => {}
+            bytes => {
+                put(out, &json!({ "attachment": hash.to_string(), "base64": STANDARD.encode(bytes?) }))?;
+                written.insert(hash);
+                count += 1;
+            }
+        }
+    }
+    Ok(count)
 }
 
 fn put(out: &mut (dyn Write + Send), line: &Value) -> Result<(), ExchangeError> {

@@ -15,6 +15,7 @@ pub mod get;
 pub mod history;
 pub mod init;
 pub mod inspect;
+pub mod journal;
 mod live;
 pub mod mending;
 pub mod pgbouncer;
@@ -38,13 +39,13 @@ use std::time::Duration;
 
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
-use journal::clock::{Clock, SystemClock};
-use journal::engine::{Engine, EngineError, Question};
-use journal::event::{Actor, Detail, Failure, OnFailure, Process, RunStarted};
-use journal::run::{Run, Status};
-use journal::step::{Listener, Stop};
-use journal::store::files::FileStore;
-use journal::store::{Store, StoreError};
+use ::journal::clock::{Clock, SystemClock};
+use ::journal::engine::{Engine, EngineError, Question};
+use ::journal::event::{Actor, Detail, Failure, OnFailure, Process, RunStarted};
+use ::journal::run::{Run, Status};
+use ::journal::step::{Listener, Stop};
+use ::journal::store::files::FileStore;
+use ::journal::store::{Store, StoreError};
 use tokio::sync::watch;
 
 use self::signals::Signals;
@@ -125,6 +126,7 @@ async fn dispatch(app: &App, command: Command) -> Result<ExitCode, Error> {
         Command::Follow(given) => given.run(app).await,
         Command::Resolve(given) => given.run(app).await,
         Command::Abandon(given) => given.run(app).await,
+        Command::Journal(given) => given.run(app).await,
     }
 }
 
@@ -174,6 +176,11 @@ impl App {
     /// for, it is the one that all sections share.
     pub fn store(&self, section: Option<&str>) -> Result<Arc<dyn Store>, Error> {
         Ok(Arc::new(FileStore::open(self.journal(section)?)?))
+    }
+
+    /// The journal that all sections share, which must be in a folder.
+    pub fn file_store(&self) -> Result<FileStore, Error> {
+        Ok(FileStore::open(self.journal(None)?)?)
     }
 
     /// The folder of the journal, which may not be there yet.

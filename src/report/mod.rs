@@ -10,6 +10,7 @@ mod ledger;
 mod listing;
 pub mod live;
 mod tables;
+mod upkeep;
 pub mod text;
 mod warnings;
 
@@ -32,6 +33,7 @@ pub use self::entry::{Entry, Reading};
 pub use self::ledger::{AuditFormat, Ledger};
 pub use self::listing::{Cell, Column, Listing, size};
 pub use self::tables::{Line, remaining};
+pub use self::upkeep::{journal_path, verified};
 use self::warnings::Warnings;
 use crate::cli::{Color, Global};
 use crate::error::Error;
@@ -132,6 +134,11 @@ pub fn log(style: Style) {
 /// A line on standard output.
 pub(crate) fn out(line: &str) {
     let _ = writeln!(std::io::stdout().lock(), "{line}");
+}
+
+/// Standard output, for what is no line of a report.
+pub fn raw() -> impl std::io::Write + Send {
+    std::io::stdout()
 }
 
 /// A line on standard error.

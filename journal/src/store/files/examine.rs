@@ -11,6 +11,8 @@ pub(super) struct Examined {
     pub(super) events: Vec<Vec<u8>>,
     /// The first flaw, and what it is.
     pub(super) flaw: Option<(Flaw, String)>,
+    /// Whether one more event follows that has its length and not its content.
+    pub(super) whole_length: bool,
 }
 
 /// Looks at the `bytes` of the file of `run`.
@@ -30,8 +32,9 @@ pub(super) fn file(bytes: &[u8], run: RunId) -> Examined {
     }
     if let Some((n, flaw, what)) = verified::first_flaw(&events, run) {
         events.truncate(n);
-        return Examined { events, flaw: Some((flaw, what)) };
+        return Examined { events, flaw: Some((flaw, what)), whole_length: false };
     }
+    let whole_length = torn.is_some() && wal::has_its_length(rest);
     let flaw = torn.flatten().map(|why| (Flaw::Changed, format!("at byte {at}: {why}")));
-    Examined { events, flaw }
+    Examined { events, flaw, whole_length }
 }

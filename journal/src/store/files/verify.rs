@@ -195,6 +195,9 @@ impl Looking {
         self.verified.events += there;
         if let Some((flaw, what)) = &examined.flaw {
             self.found(*flaw, Some(run), path, what.clone());
+        } else if there < known.count && examined.whole_length {
+            let what = format!("the bytes of event {there} are not those that were recorded");
+            self.found(Flaw::Changed, Some(run), path, what);
         } else if there < known.count {
             let what = format!("it has {there} of its {} events", known.count);
             self.found(Flaw::Truncated, Some(run), path, what);
