@@ -6,6 +6,7 @@
 //! | `runs/<run>.progress` | how far its step is, for others to see |
 //! | `runs/<run>.lock`, `targets/<hash>.lock` | locked by the owner of a run and of a target, who is named in them |
 //! | `open/<run>` | an empty marker: the run's file may hold events that the database has not |
+//! | `sealed/<number>.runs`, `sealed/index` | finished runs that are no longer in the database, and what is where |
 //! | `attachments/<hash>` | what is too large for an event |
 //! | `ledger` | which events the journal has come to know, in order; the journal's head |
 //! | `sled/`, `sled.lock`, `sled.head` | the database, the right to open it, and how far it had come |
@@ -28,28 +29,29 @@ mod page;
 mod progress;
 mod rebuild;
 mod record;
+mod seal;
+mod sealed;
+mod segment;
 mod session;
 mod upkeep;
 mod verify;
+mod view;
 mod wal;
 mod watch;
 
 use std::io;
-use std::iter::Peekable;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use uuid::Uuid;
-
-use self::database::Broken;
 use self::folder::{Folder, failed};
 use self::locks::Owned;
 use self::progress::Board;
 pub use self::rebuild::Rebuilt;
-use self::session::Session;
+use self::sealed::Sealed;
 use self::upkeep::{Bring, Inner};
+use self::view::Part;
 use self::wal::{RunFile, Scan};
 use self::watch::FileWatch;
 use super::verified::Verified;
@@ -105,6 +107,11 @@ impl FileStore {
     }
 }
 
+/// Whether something of `run` is sealed.
+fn is_sealed(folder: &Folder, run: RunId) -> Result<bool, StoreError> {
+    Ok(Sealed::open(folder)?.row(run)?.is_some())
+}
+
 async fn blocking<T: Send + 'static>(
     inner: &Arc<Inner>,
     work: impl FnOnce(&Arc<Inner>) -> Result<T, StoreError> + Send + 'static,
@@ -125,7 +132,7 @@ impl Store for FileStore {
         };
         let run: RunId = claim.run.parse().map_err(not_an_id)?;
         let lock = folder.run_lock(run);
-        let known = lock.exists() || folder.run_file(run).exists();
+        let known = lock.exists() || folder.run_file(run).exists() || is_sealed(folder, run)?;
         let mut locks = vec![Owned::take(lock, &claim.run, claim).await?];
         if let Some(target) = &claim.target {
             locks.push(Owned::take(folder.target_lock(target), target, claim).await?);
@@ -162,7 +169,7 @@ impl Store for FileStore {
     async fn read_all(&self, runs: &[RunId]) -> Result<Vec<Vec<Stored>>, StoreError> {
         let runs = runs.to_vec();
         self.blocking(move |inner| {
-            inner.burst(Bring::Marked, move |session| runs.iter().map(|run| session.events(*run)).collect())
+            inner.burst(Bring::Marked, move |view| runs.iter().map(|run| view.events(*run)).collect())
         })
         .await
     }
@@ -171,7 +178,7 @@ impl Store for FileStore {
         let query = query.clone();
         self.blocking(move |inner| {
             let folder = inner.folder.clone();
-            inner.burst(Bring::Marked, move |session| page::take(session, &folder, &query, from))
+            inner.burst(Bring::Marked, move |view| page::take(view, &folder, &query, from))
         })
         .await
     }
@@ -193,20 +200,14 @@ impl Store for FileStore {
         let query = query.clone();
         self.blocking(move |inner| {
             let folder = inner.folder.clone();
-            inner.burst(Bring::Marked, move |session| select(session, &folder, &query))
+            inner.burst(Bring::Marked, move |view| view.select(&folder, &query))
         })
         .await
     }
 
     async fn find(&self, part: &str) -> Result<Vec<RunId>, StoreError> {
-        let part = part.to_owned();
-        self.blocking(move |inner| {
-            inner.burst(Bring::Marked, move |session| {
-                let matching = |id: &Result<RunId, Broken>| id.as_ref().map_or(true, |id| id.matches(&part));
-                session.all_runs().filter(matching).collect()
-            })
-        })
-        .await
+        let Some(part) = Part::parse(part) else { return Ok(Vec::new()) };
+        self.blocking(move |inner| inner.burst(Bring::Marked, move |view| view.find(&part))).await
     }
 
     async fn attach(&self, bytes: &[u8]) -> Result<Hash, StoreError> {
@@ -232,52 +233,6 @@ impl Store for FileStore {
     }
 }
 
-/// The runs that `query` asks for, by the index that leaves the fewest to look at.
-fn select(session: &Session, folder: &Folder, query: &Query) -> Result<Vec<Summary>, Broken> {
-    type Ids<'a> = Box<dyn Iterator<Item = Result<RunId, Broken>> + 'a>;
-    let ids: Ids<'_> = match (&query.section, &query.status) {
-        (Some(section), _) => Box::new(session.runs_of(section)),
-        (None, Some(word)) => {
-            let codes = record::codes_shown_as(word).into_iter();
-            Box::new(newest_of(codes.map(|code| session.runs_with(code).peekable()).collect()))
-        }
-        (None, None) => Box::new(session.all_runs()),
-    };
-    let mut found = Vec::new();
-    for id in ids {
-        if found.len() >= query.limit.unwrap_or(usize::MAX) {
-            break;
-        }
-        let id = id?;
-        let missing = || Broken::Damaged(format!("it lost run {id}"));
-        let summary = session.record(id)?.ok_or_else(missing)?.summary;
-        let mut held = Ok(false);
-        let wanted = query.matches(&summary, || {
-            held = locks::held(&folder.run_lock(id));
-            matches!(held, Ok(true))
-        });
-        held?;
-        if wanted {
-            found.push(summary);
-        }
-    }
-    Ok(found)
-}
-
-/// One sequence, newest first, out of several; an error comes as soon as it is seen.
-fn newest_of<I>(mut sources: Vec<Peekable<I>>) -> impl Iterator<Item = Result<RunId, Broken>>
-where
-    I: Iterator<Item = Result<RunId, Broken>>,
-{
-    std::iter::from_fn(move || {
-        let newest = sources.iter_mut().filter_map(|source| {
-            let id = source.peek()?.as_ref().map_or(RunId(Uuid::max()), |id| *id);
-            Some((id, source))
-        });
-        newest.max_by_key(|(id, _)| *id)?.1.next()
-    })
-}
-
 /// The right to append to a run's file.
 struct FileLog {
     inner: Arc<Inner>,
@@ -296,6 +251,7 @@ impl FileLog {
         let marker = inner.folder.marker(run);
         folder::private().open(&marker).map_err(failed("create", &marker))?;
         folder::sync(&inner.folder.open_runs())?;
+        seal::unseal(&inner.folder, run)?;
         let scan = if known { inner.know(run, Bring::Owned(run))?.1 } else { Scan::default() };
         let file = RunFile::open(inner.folder.run_file(run), run, &scan)?;
         let board = Board::new(inner.folder.progress(run));

@@ -13,10 +13,10 @@ use crate::event::RunId;
 /// that were, and the runs of which something is there.
 pub(super) fn write_new(inner: &Arc<Inner>, runs: Vec<Adopted>) -> Result<(u64, Vec<Adopted>), StoreError> {
     let ids: Vec<RunId> = runs.iter().map(|adopted| adopted.run).collect();
-    let known: BTreeSet<RunId> = inner.burst(Bring::Marked, move |session| {
+    let known: BTreeSet<RunId> = inner.burst(Bring::Marked, move |view| {
         let mut known = BTreeSet::new();
         for run in &ids {
-            if session.record(*run)?.is_some() {
+            if view.record(*run)?.is_some() {
                 known.insert(*run);
             }
         }

@@ -9,6 +9,7 @@ use super::database::Broken;
 use super::folder::{Folder, failed};
 use super::ledger::{Entry, Fact, Ledger};
 use super::record::Record;
+use super::sealed::Sealed;
 use super::session::Session;
 use super::wal::{self, Scan};
 use crate::codec;
@@ -28,6 +29,8 @@ pub(super) struct Found {
     pub(super) damaged: Vec<Damage>,
     /// Whether the ledger is not the one that the database knows.
     pub(super) ledger_lost: bool,
+    /// Runs that were sealed and left the database.
+    pub(super) sealed: Vec<RunId>,
 }
 
 /// A run file that cannot be read to its end.
@@ -57,6 +60,11 @@ struct News {
 }
 
 impl Batch {
+    /// Whether there is nothing new.
+    pub(super) fn is_empty(&self) -> bool {
+        self.news.is_empty()
+    }
+
     /// Whether it is enough for a transaction.
     pub(super) fn is_large(&self) -> bool {
         self.size > TRANSACTION
@@ -66,23 +74,36 @@ impl Batch {
     pub(super) fn bring_in(
         self,
         session: &Session,
+        sealed: &Sealed,
         folder: &Folder,
         ledger: &mut Ledger,
     ) -> Result<(), Broken> {
-        let mut next = session.next_seq()?;
+        let mut next = session.next_seq()?.max(sealed.next_seq());
         let mut entries = Vec::new();
-        let mut firsts = Vec::new();
-        for News { run, events, known, .. } in &self.news {
+        let mut numbers = Vec::new();
+        for News { run, events, known, old } in &self.news {
             let path = folder.run_file(*run);
             // It may have been read before its owner could make it durable.
             File::open(&path).and_then(|file| file.sync_data()).map_err(failed("sync", &path))?;
-            entries.extend(entries_of(folder, *run, events, *known, next)?);
-            firsts.push(next);
-            next = entries.last().map_or(next, Entry::next_seq);
+            // What was sealed of it has its numbers, and is known to the ledger.
+            let row = if old.is_none() { sealed.row(*run)? } else { None };
+            let row = row.as_ref().and_then(|(opened, at)| opened.rows.get(*at));
+            let mut seqs = row.map(|row| row.seqs.clone()).unwrap_or_default();
+            seqs.truncate(events.len());
+            let told = known + u64::try_from(seqs.len()).unwrap_or(u64::MAX);
+            let new = entries_of(folder, *run, events, told, next)?;
+            let after = new.last().map_or(next, Entry::next_seq);
+            seqs.extend(next..after);
+            entries.extend(new);
+            numbers.push(seqs);
+            next = after;
         }
         ledger.append(&entries)?;
-        for (news, first) in self.news.iter().zip(firsts) {
-            put(session, news.old.as_ref(), news.run, &news.events, news.known, first..)?;
+        for (news, seqs) in self.news.iter().zip(numbers) {
+            put(session, news.old.as_ref(), news.run, &news.events, news.known, seqs)?;
+        }
+        if session.next_seq()? < next {
+            session.set_next(next);
         }
         if ledger.head() != session.ledger()? {
             session.set_ledger(ledger.head());

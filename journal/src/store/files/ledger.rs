@@ -147,17 +147,18 @@ impl Ledger {
     }
 
     /// Opens it to make the database anew: when there is damage within it, it is set aside, and one is made of what
-    /// can be read. Gives the entries, too.
-    pub(super) fn mended(folder: &Folder) -> Result<(Ledger, Vec<Entry>), StoreError> {
+    /// is as it was written. Gives the entries, too, and whether that was so.
+    pub(super) fn mended(folder: &Folder) -> Result<(Ledger, Vec<Entry>, bool), StoreError> {
         let mut ledger = Ledger::open(folder, 0)?;
         let reading = read(folder, None)?;
-        if !reading.damage.is_empty() {
+        let damaged = !reading.damage.is_empty();
+        if damaged {
             let aside = folder.root().join(folder.damaged_name("ledger", SystemClock.now()));
             fs::rename(&ledger.path, &aside).map_err(failed("set aside", &ledger.path))?;
             ledger = Ledger::open(folder, 0)?;
             ledger.append(&reading.entries)?;
         }
-        Ok((ledger, reading.entries))
+        Ok((ledger, reading.entries, damaged))
     }
 
     /// Where it stands.
@@ -237,7 +238,7 @@ fn bytes(entries: u64) -> u64 {
 /// All of the ledger, read from its beginning and checked.
 #[derive(Debug, Default)]
 pub(super) struct Reading {
-    /// The entries that can be read.
+    /// The entries that are as they were written.
     pub(super) entries: Vec<Entry>,
     /// The head after the last of them.
     pub(super) head: Option<Head>,
@@ -267,10 +268,11 @@ pub(super) fn read(folder: &Folder, asked: Option<u64>) -> Result<Reading, Store
         }
         match Entry::decode(&all) {
             Some((entry, carried)) => {
-                if entry.encode(chain).1 != carried {
+                if entry.encode(chain).1 == carried {
+                    reading.entries.push(entry);
+                } else {
                     reading.damage.push(format!("entry {number} does not follow on the one before it"));
                 }
-                reading.entries.push(entry);
             }
             None => reading.damage.push(format!("entry {number} is no entry")),
         }

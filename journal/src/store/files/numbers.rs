@@ -1,7 +1,7 @@
 //! Which number in the store each event has: the one that the ledger says, or, where it says nothing, one that follows
 //! on all of those, by time.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 
@@ -9,6 +9,7 @@ use super::super::StoreError;
 use super::folder::Folder;
 use super::intake;
 use super::ledger::{Entry, Fact, Ledger};
+use super::sealed::Sealed;
 use super::wal;
 use crate::codec;
 use crate::event::{Hash, RunId};
@@ -18,16 +19,23 @@ pub(super) type Numbers = BTreeMap<RunId, Vec<u64>>;
 
 /// Numbers the events in all run files. What the ledger did not know it is told, and so it is of what is lost.
 pub(super) fn number(folder: &Folder) -> Result<(Ledger, Numbers), StoreError> {
-    let (mut ledger, entries) = Ledger::mended(folder)?;
+    let (mut ledger, entries, mended) = Ledger::mended(folder)?;
     let known = Known::of(&entries);
     let mut numbers = Numbers::new();
-    let mut lost = Vec::new();
+    let mut missing = Vec::new();
     let mut new: Vec<(Timestamp, RunId, u64)> = Vec::new();
     for run in folder.written()? {
         let events = wal::read(&folder.run_file(run), run)?.events;
         let told = known.runs.get(&run).map(Vec::as_slice).unwrap_or_default();
         if told.len() > events.len() {
-            lost.push(left(run, &events));
+            missing.push(left(run, &events));
+        }
+        if mended {
+            let named: BTreeSet<Hash> = events.iter().flat_map(|event| codec::named_in(event)).collect();
+            let missed = named.into_iter().filter(|hash| {
+                !known.attachments.contains(&(run, *hash)) && folder.attachment(*hash).exists()
+            });
+            missing.extend(missed.map(|hash| Entry::attachment(run, hash)));
         }
         let mut at = Timestamp::MIN;
         for (n, event) in (0..).zip(&events) {
@@ -38,8 +46,10 @@ pub(super) fn number(folder: &Folder) -> Result<(Ledger, Numbers), StoreError> {
         }
         numbers.insert(run, told.iter().copied().take(events.len()).collect());
     }
-    lost.extend(known.runs.keys().filter(|run| !numbers.contains_key(run)).map(|run| left(*run, &[])));
-    ledger.append(&lost)?;
+    let sealed = Sealed::open(folder)?.ids(|_| true)?;
+    let gone = known.runs.keys().filter(|run| !numbers.contains_key(run) && !sealed.contains(run));
+    missing.extend(gone.map(|run| left(*run, &[])));
+    ledger.append(&missing)?;
     new.sort_unstable();
     for (seq, (_, run, _)) in (known.next..).zip(&new) {
         numbers.entry(*run).or_default().push(seq);
@@ -78,20 +88,25 @@ fn tell(
 struct Known {
     runs: Numbers,
     next: u64,
+    attachments: BTreeSet<(RunId, Hash)>,
 }
 
 impl Known {
     fn of(entries: &[Entry]) -> Known {
-        let mut known = Known { runs: Numbers::new(), next: 1 };
+        let mut known = Known { runs: Numbers::new(), next: 1, attachments: BTreeSet::new() };
         for entry in entries {
             known.next = known.next.max(entry.next_seq());
             match entry.fact {
                 Fact::Events => {
                     let seqs = known.runs.entry(entry.run).or_default();
-                    seqs.truncate(usize::try_from(entry.from).unwrap_or(usize::MAX));
-                    seqs.extend(entry.first..entry.next_seq());
+                    let from = usize::try_from(entry.from).unwrap_or(usize::MAX);
+                    // Where an entry is missing, what follows on it is numbered anew as well.
+                    if from <= seqs.len() {
+                        seqs.truncate(from);
+                        seqs.extend(entry.first..entry.next_seq());
+                    }
                 }
-                Fact::Attachment => {}
+                Fact::Attachment => drop(known.attachments.insert((entry.run, entry.hash))),
                 Fact::Pruned => drop(known.runs.remove(&entry.run)),
                 Fact::Lost => {
                     let kept = usize::try_from(entry.count).unwrap_or(usize::MAX);

@@ -11,6 +11,7 @@ use super::database::{self, Broken, Turn};
 use super::folder::{self, Folder, failed};
 use super::intake;
 use super::numbers::{self, Numbers};
+use super::sealed::Sealed;
 use super::wal;
 use crate::clock::{Clock as _, SystemClock};
 use crate::codec::{self, CodecError};
@@ -47,6 +48,7 @@ pub(super) fn remake(
 ) -> Result<Rebuilt, StoreError> {
     prove_writable(folder)?;
     let set_aside = set_aside(folder)?;
+    Sealed::mend(folder)?;
     let (mut ledger, mut numbers) = numbers::number(folder)?;
     let rebuilt = Rebuilt {
         run: RunId(SystemClock.mint()),

@@ -241,6 +241,32 @@ impl Session {
         changes.events.insert(key, value);
     }
 
+    /// Takes a run out, with all its events.
+    pub(super) fn remove(&self, record: &Record) -> Result<(), Broken> {
+        let run = record.summary.id;
+        let events = self.events(run)?;
+        let mut changes = self.changes.borrow_mut();
+        changes.any = true;
+        for (n, event) in (0..).zip(events) {
+            changes.by_seq.remove(&event.seq.to_be_bytes());
+            changes.events.remove(event_key(run, n));
+            changes.size += 64;
+        }
+        changes.by_status.remove(status_key(record));
+        if let Some(key) = section_key(record) {
+            changes.by_section.remove(key);
+        }
+        changes.runs.remove(run.0.as_bytes());
+        Ok(())
+    }
+
+    /// The run of the event with the last number in the store.
+    pub(super) fn newest_run(&self) -> Result<Option<RunId>, Broken> {
+        let last = self.by_seq.last()?;
+        let id = last.and_then(|(_, place)| place.first_chunk::<16>().copied());
+        Ok(id.map(|id| RunId(uuid::Uuid::from_bytes(id))))
+    }
+
     /// Keeps `new` of its run, in the place of `old`.
     pub(super) fn put_record(&self, old: Option<&Record>, new: &Record) {
         let mut changes = self.changes.borrow_mut();

@@ -11,6 +11,7 @@ use super::database::{self, Broken, Turn};
 use super::examine::{self, Examined};
 use super::folder::{Folder, failed};
 use super::ledger::{self, Entry, Fact, Reading};
+use super::sealed::Sealed;
 use super::session::Session;
 use super::upkeep::Inner;
 use crate::event::{Hash, RunId};
@@ -147,8 +148,9 @@ impl Looking {
                 runs.insert(run?);
             }
         }
+        let sealed = self.look_at_sealed(session)?;
         for run in runs {
-            self.look_at_run(run, session)?;
+            self.look_at_run(run, session, &sealed)?;
             if let Some(session) = session {
                 session.alive();
             }
@@ -168,10 +170,76 @@ impl Looking {
         Ok(())
     }
 
-    fn look_at_run(&mut self, run: RunId, session: Option<&Session>) -> Result<(), Broken> {
+    /// Looks at all sealed runs; gives which those are.
+    fn look_at_sealed(&mut self, session: Option<&Session>) -> Result<BTreeSet<RunId>, Broken> {
+        let mut runs = BTreeSet::new();
+        let sealed = match Sealed::open(&self.folder) {
+            Err(StoreError::Damaged { path, what }) => {
+                self.found(Flaw::Changed, None, &path, what);
+                return Ok(runs);
+            }
+            sealed => sealed?,
+        };
+        for number in sealed.numbers() {
+            let path = self.folder.segment(number);
+            if let Err(error) = self.look_at_segment(&sealed, number, &mut runs) {
+                let flaw = if path.exists() { Flaw::Changed } else { Flaw::RunRemoved };
+                let mut what = error.to_string();
+                if let StoreError::Damaged { what: short, .. } = error {
+                    what = short;
+                }
+                self.found(flaw, None, &path, what);
+            }
+            sealed.close_all();
+            if let Some(session) = session {
+                session.alive();
+            }
+        }
+        Ok(runs)
+    }
+
+    fn look_at_segment(
+        &mut self,
+        sealed: &Sealed,
+        number: u64,
+        runs: &mut BTreeSet<RunId>,
+    ) -> Result<(), StoreError> {
+        let opened = sealed.opened(number)?;
+        for row in &opened.rows {
+            let run = row.record.summary.id;
+            let path = self.folder.segment(number);
+            let mut examined = examine::file(&opened.segment.body(row)?, run);
+            let there = u64::try_from(examined.events.len()).unwrap_or(u64::MAX);
+            if examined.flaw.is_none() && there != row.record.count {
+                let what = format!("it has {there} of its {} events", row.record.count);
+                examined.flaw = Some((Flaw::Truncated, what));
+            }
+            if self.folder.run_file(run).exists() || sealed.is_older(number, run)? {
+                // It went on since; this was its beginning.
+                if let Some((flaw, what)) = examined.flaw {
+                    self.found(flaw, Some(run), &path, what);
+                }
+                continue;
+            }
+            runs.insert(run);
+            let known = self.known.get(&run).cloned().unwrap_or_default();
+            self.look_at_events(run, &path, &known, &examined);
+        }
+        Ok(())
+    }
+
+    fn look_at_run(
+        &mut self,
+        run: RunId,
+        session: Option<&Session>,
+        sealed: &BTreeSet<RunId>,
+    ) -> Result<(), Broken> {
         let path = self.folder.run_file(run);
         let known = self.known.get(&run).cloned().unwrap_or_default();
         let Some(bytes) = read(&path)? else {
+            if sealed.contains(&run) {
+                return Ok(());
+            }
             if known.count > 0 {
                 let what = format!("its {} events are gone", known.count);
                 self.found(Flaw::RunRemoved, Some(run), &path, what);
@@ -182,7 +250,11 @@ impl Looking {
         };
         let examined = examine::file(&bytes, run);
         self.look_at_events(run, &path, &known, &examined);
-        if let Some(session) = session {
+        // What is sealed leaves the database first, and its file then.
+        let may_lack = Sealed::open(&self.folder).and_then(|sealed| Ok(sealed.row(run)?.is_some()));
+        if let Some(session) = session
+            && (session.record(run)?.is_some() || !may_lack.unwrap_or(false))
+        {
             self.compare(run, &path, &known, &examined, session)?;
         }
         Ok(())
