@@ -249,5 +249,11 @@ impl Importing<'_> {
 
 fn claim(run: RunId, actor: &Actor, first: &[u8]) -> Claim {
     let since = codec::header(first).map(|header| header.at).unwrap_or_default();
-    Claim { run: run.to_string(), target: None, actor: actor.clone(), since, command: "journal import".to_owned() }
+    Claim {
+        run: run.to_string(),
+        target: None,
+        actor: actor.clone(),
+        since,
+        command: "journal import".to_owned(),
+    }
 }

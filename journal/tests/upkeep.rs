@@ -31,7 +31,8 @@ async fn prepared(folder: &Path) -> (FileStore, Vec<Story>) {
         let mut story = Story::new(number, started("restore", Some(&format!("section{number}"))));
         let mut log = story.write(&store, 2, None).await;
         let named = if number == 2 { store.attach(b"what was said").await.unwrap() } else { Hash::of(b"") };
-        let part = Event::PartDone { step: 0, part: "x".to_owned(), detail: detail("output", named.to_string()) };
+        let part =
+            Event::PartDone { step: 0, part: "x".to_owned(), detail: detail("output", named.to_string()) };
         let bytes = story.tell(part);
         story.append(&mut *log, &bytes).await.unwrap();
         let bytes = story.tell(Event::RunSucceeded);
@@ -356,7 +357,10 @@ async fn what_is_not_whole_or_contradicts_is_refused() {
         (lines[..lines.len() - 1].join("\n"), "ends before its end"),
         (lines[1..].join("\n"), "does not begin as an export does"),
         (text.replacen("\"event\":\"", "\"event\":\"!", 1), "line 2"),
-        (text.replace(&Hash::of(b"what was said").to_string(), &Hash::of(b"else").to_string()), "is not the one"),
+        (
+            text.replace(&Hash::of(b"what was said").to_string(), &Hash::of(b"else").to_string()),
+            "is not the one",
+        ),
         (format!("{text}{}", lines[0]), "after the end"),
     ];
     for (text, why) in bad {

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 use journal::exchange::{self, ExchangeError};
-use journal::store::memory::MemoryStore;
 use journal::store::Head;
+use journal::store::memory::MemoryStore;
 
 use super::{App, Typed};
 use crate::error::{Error, ExitCode};

@@ -37,8 +37,6 @@ use std::process::ExitStatus;
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::civil::Date;
-use jiff::tz::TimeZone;
 use ::journal::clock::{Clock, SystemClock};
 use ::journal::engine::{Engine, EngineError, Question};
 use ::journal::event::{Actor, Detail, Failure, OnFailure, Process, RunStarted};
@@ -46,6 +44,8 @@ use ::journal::run::{Run, Status};
 use ::journal::step::{Listener, Stop};
 use ::journal::store::files::FileStore;
 use ::journal::store::{Store, StoreError};
+use jiff::civil::Date;
+use jiff::tz::TimeZone;
 use tokio::sync::watch;
 
 use self::signals::Signals;

@@ -10,8 +10,8 @@ mod ledger;
 mod listing;
 pub mod live;
 mod tables;
-mod upkeep;
 pub mod text;
+mod upkeep;
 mod warnings;
 
 use std::io::{IsTerminal as _, Write as _};

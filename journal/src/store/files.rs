@@ -44,7 +44,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_trait::async_trait;
 use self::folder::{Folder, failed};
 use self::locks::Owned;
 use self::progress::Board;
@@ -59,6 +58,7 @@ use super::{Adopted, Claim, Head, Log, Page, Store, StoreError, Stored, Watch};
 use crate::event::{Hash, RunId};
 use crate::query::{Query, Summary};
 use crate::step::Progress;
+use async_trait::async_trait;
 
 /// How long the database may give no sign of life before it counts as damaged.
 const PATIENCE: Duration = Duration::from_secs(60);

@@ -27,7 +27,9 @@ impl Folder {
     pub(super) fn open(root: PathBuf) -> Result<Folder, StoreError> {
         let folder = Folder { root };
         make(&folder.root)?;
-        for path in [folder.runs(), folder.targets(), folder.attachments(), folder.open_runs(), folder.sealed()] {
+        for path in
+            [folder.runs(), folder.targets(), folder.attachments(), folder.open_runs(), folder.sealed()]
+        {
             make(&path)?;
         }
         Ok(folder)

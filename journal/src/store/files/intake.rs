@@ -17,6 +17,8 @@ use crate::event::{Hash, RunId};
 
 /// Beyond this many bytes, what is new goes into more than one transaction.
 const TRANSACTION: u64 = 512 * 1024;
+/// More run files than this are made durable together with their whole file system, fewer one by one.
+const MANY: usize = 16;
 
 /// What was found while run files were brought in, to be acted on once that is durable.
 #[derive(Debug, Default)]
@@ -81,10 +83,8 @@ impl Batch {
         let mut next = session.next_seq()?.max(sealed.next_seq());
         let mut entries = Vec::new();
         let mut numbers = Vec::new();
+        self.make_durable(folder)?;
         for News { run, events, known, old } in &self.news {
-            let path = folder.run_file(*run);
-            // It may have been read before its owner could make it durable.
-            File::open(&path).and_then(|file| file.sync_data()).map_err(failed("sync", &path))?;
             // What was sealed of it has its numbers, and is known to the ledger.
             let row = if old.is_none() { sealed.row(*run)? } else { None };
             let row = row.as_ref().and_then(|(opened, at)| opened.rows.get(*at));
@@ -102,13 +102,26 @@ impl Batch {
         for (news, seqs) in self.news.iter().zip(numbers) {
             put(session, news.old.as_ref(), news.run, &news.events, news.known, seqs)?;
         }
-        if session.next_seq()? < next {
-            session.set_next(next);
-        }
         if ledger.head() != session.ledger()? {
             session.set_ledger(ledger.head());
         }
         session.commit()
+    }
+}
+
+impl Batch {
+    /// What was read may not be durable yet: its owner was about to make it so, or a crash came first.
+    fn make_durable(&self, folder: &Folder) -> Result<(), StoreError> {
+        if self.news.len() > MANY {
+            let path = folder.runs();
+            let runs = File::open(&path).map_err(failed("open", &path))?;
+            return rustix::fs::syncfs(&runs).map_err(|error| failed("sync", &path)(error.into()));
+        }
+        for News { run, .. } in &self.news {
+            let path = folder.run_file(*run);
+            File::open(&path).and_then(|file| file.sync_data()).map_err(failed("sync", &path))?;
+        }
+        Ok(())
     }
 }
 

@@ -43,8 +43,7 @@ pub(super) enum Fact {
     Lost,
 }
 
-const CODES: [(u8, Fact); 4] =
-    [(1, Fact::Events), (2, Fact::Attachment), (3, Fact::Pruned), (4, Fact::Lost)];
+const CODES: [(u8, Fact); 4] = [(1, Fact::Events), (2, Fact::Attachment), (3, Fact::Pruned), (4, Fact::Lost)];
 
 /// One entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -251,7 +250,8 @@ pub(super) struct Reading {
 /// Reads all of it; says what the chain was after `asked` entries.
 pub(super) fn read(folder: &Folder, asked: Option<u64>) -> Result<Reading, StoreError> {
     let path = folder.ledger();
-    let mut reading = Reading { asked: asked.filter(|asked| *asked == 0).map(|_| Hash::ZERO), ..Reading::default() };
+    let mut reading =
+        Reading { asked: asked.filter(|asked| *asked == 0).map(|_| Hash::ZERO), ..Reading::default() };
     let file = match File::open(&path) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(reading),
         opened => opened.map_err(failed("open", &path))?,

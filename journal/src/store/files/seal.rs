@@ -25,11 +25,7 @@ const SEGMENT: (usize, u64) = (512, 16 * 1024 * 1024);
 
 /// Seals the oldest finished runs when there are too many of them. Gives those that left the database, whose files may
 /// go once that is durable.
-pub(super) fn seal(
-    session: &Session,
-    folder: &Folder,
-    sealed: &mut Sealed,
-) -> Result<Vec<RunId>, Broken> {
+pub(super) fn seal(session: &Session, folder: &Folder, sealed: &mut Sealed) -> Result<Vec<RunId>, Broken> {
     let mut finished = Vec::new();
     for code in FINISHED {
         for run in session.runs_with(code) {
@@ -118,5 +114,9 @@ pub(super) fn unseal(folder: &Folder, run: RunId) -> Result<(), StoreError> {
         return Ok(());
     }
     let events = Sealed::open(folder)?.events(run)?;
-    if events.is_empty() { Ok(()) } else { wal::replace(&path, events.iter().map(|event| event.bytes.as_slice())) }
+    if events.is_empty() {
+        Ok(())
+    } else {
+        wal::replace(&path, events.iter().map(|event| event.bytes.as_slice()))
+    }
 }

@@ -111,7 +111,8 @@ impl Sealed {
 
     /// What is sealed of `run`.
     pub(super) fn row(&self, run: RunId) -> Result<Option<(Rc<Opened>, usize)>, StoreError> {
-        let holds = |entry: &&Entry| entry.first_run <= *run.0.as_bytes() && *run.0.as_bytes() <= entry.last_run;
+        let holds =
+            |entry: &&Entry| entry.first_run <= *run.0.as_bytes() && *run.0.as_bytes() <= entry.last_run;
         for entry in self.entries.iter().rev().filter(holds) {
             let opened = self.opened(entry.number)?;
             if let Ok(at) = opened.rows.binary_search_by_key(&run, |row| row.record.summary.id) {
@@ -163,7 +164,9 @@ impl Sealed {
     /// The sealed events of `run`.
     pub(super) fn events(&self, run: RunId) -> Result<Vec<Stored>, StoreError> {
         match self.row(run)? {
-            Some((opened, at)) => opened.rows.get(at).map_or(Ok(Vec::new()), |row| opened.segment.events(row)),
+            Some((opened, at)) => {
+                opened.rows.get(at).map_or(Ok(Vec::new()), |row| opened.segment.events(row))
+            }
             None => Ok(Vec::new()),
         }
     }

@@ -113,7 +113,8 @@ pub(super) fn salvage(bytes: &[u8]) -> BTreeMap<RunId, Vec<Vec<u8>>> {
     let mut runs: BTreeMap<RunId, Vec<Vec<u8>>> = BTreeMap::new();
     let mut rest = bytes;
     while !rest.is_empty() {
-        let found = wal::whole_frame(rest).and_then(|(event, after)| Some((codec::header(event).ok()?, event, after)));
+        let found = wal::whole_frame(rest)
+            .and_then(|(event, after)| Some((codec::header(event).ok()?, event, after)));
         match found {
             Some((header, event, after)) => {
                 runs.entry(header.run).or_default().push(event.to_vec());
@@ -160,14 +161,14 @@ impl Segment {
         let footer = u64::try_from(FOOTER).unwrap_or(u64::MAX);
         let start = size.checked_sub(footer).ok_or_else(|| segment.damaged("it is cut off"))?;
         let bytes = segment.bytes(start, footer)?;
-        let (numbers, rest) = bytes.split_first_chunk::<24>().ok_or_else(|| segment.damaged("it is cut off"))?;
+        let (numbers, rest) =
+            bytes.split_first_chunk::<24>().ok_or_else(|| segment.damaged("it is cut off"))?;
         let (hash, magic) = rest.split_first_chunk::<32>().ok_or_else(|| segment.damaged("it is cut off"))?;
         if *magic != MAGIC {
             return Err(segment.damaged("it does not end in PGSJSEAL"));
         }
-        let mut numbers = numbers.chunks_exact(8).map(|number| {
-            number.try_into().map_or(u64::MAX, u64::from_be_bytes)
-        });
+        let mut numbers =
+            numbers.chunks_exact(8).map(|number| number.try_into().map_or(u64::MAX, u64::from_be_bytes));
         let mut next = || numbers.next().unwrap_or(u64::MAX);
         (segment.rows_at, segment.ids_at, segment.count) = (next(), next(), next());
         segment.hash = Hash(*hash);

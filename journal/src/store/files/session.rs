@@ -41,6 +41,8 @@ pub(super) struct Session {
     by_section: Tree,
     by_status: Tree,
     by_seq: Tree,
+    /// The number that follows on what was put so far.
+    next: Cell<u64>,
     changed: Cell<bool>,
     heart: Heartbeat,
     changes: RefCell<Changes>,
@@ -74,10 +76,12 @@ impl Session {
             by_status: db.open_tree("by_status")?,
             by_seq: db.open_tree("by_seq")?,
             db,
+            next: Cell::new(1),
             changed: Cell::new(false),
             heart,
             changes: RefCell::default(),
         };
+        session.next.set(session.next_seq()?);
         session.alive();
         Ok(session)
     }
@@ -235,7 +239,9 @@ impl Session {
         changes.any = true;
         let key = event_key(run, n);
         changes.by_seq.insert(&seq.to_be_bytes(), &*key);
-        changes.meta.insert("next", &seq.saturating_add(1).to_be_bytes());
+        // What was sealed and comes back has old numbers.
+        self.next.set(self.next.get().max(seq.saturating_add(1)));
+        changes.meta.insert("next", &self.next.get().to_be_bytes());
         let value = [&seq.to_be_bytes(), event].concat();
         changes.size += value.len();
         changes.events.insert(key, value);
@@ -289,6 +295,7 @@ impl Session {
     pub(super) fn set_next(&self, next: u64) {
         let mut changes = self.changes.borrow_mut();
         changes.any = true;
+        self.next.set(next);
         changes.meta.insert("next", &next.to_be_bytes());
     }
 

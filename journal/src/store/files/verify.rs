@@ -301,7 +301,8 @@ impl Looking {
         if let Some(n) = both.clone().position(|(stored, event)| stored.bytes != *event) {
             self.found(Flaw::Differ, Some(run), path, format!("event {n} is another one in the database"));
         } else if both.count() < stored.len() && examined.flaw.is_none() {
-            let what = format!("the database has {} events, the file {}", stored.len(), examined.events.len());
+            let what =
+                format!("the database has {} events, the file {}", stored.len(), examined.events.len());
             self.found(Flaw::Differ, Some(run), path, what);
         } else if u64::try_from(stored.len()).unwrap_or(u64::MAX) < known.count {
             let what = format!("the database has {} of its {} events", stored.len(), known.count);

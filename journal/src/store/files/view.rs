@@ -56,10 +56,7 @@ impl View<'_> {
     }
 
     /// Which events of which runs have the numbers from `from` on, in the order of those, each with its number.
-    pub(super) fn numbered_from(
-        &self,
-        from: u64,
-    ) -> impl Iterator<Item = Result<(u64, RunId, u64), Broken>> {
+    pub(super) fn numbered_from(&self, from: u64) -> impl Iterator<Item = Result<(u64, RunId, u64), Broken>> {
         let hot = self.session.numbered_from(from).map(|place| place.map(|(seq, run, n)| (seq, (run, n))));
         let sealed = self.sealed.numbered_from(from).into_iter().map(move |(first, number)| {
             let open = move || {
@@ -76,8 +73,7 @@ impl View<'_> {
             Source::Closed(first, Box::new(open))
         });
         let mut merged = Merged::new(std::iter::once(Source::of(hot)).chain(sealed).collect());
-        std::iter::from_fn(move || merged.next_new())
-            .map(|place| place.map(|(seq, (run, n))| (seq, run, n)))
+        std::iter::from_fn(move || merged.next_new()).map(|place| place.map(|(seq, (run, n))| (seq, run, n)))
     }
 
     /// The runs of which `part` is a part of the id, newest first.

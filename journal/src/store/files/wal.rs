@@ -115,7 +115,9 @@ pub(super) fn not_torn(bytes: &[u8]) -> Option<String> {
 /// Whether `bytes`, which do not begin with a whole frame, are as long as the frame that they begin.
 pub(super) fn has_its_length(bytes: &[u8]) -> bool {
     let length = bytes.first_chunk::<4>().map(|length| u32::from_be_bytes(*length));
-    length.and_then(|length| usize::try_from(length).ok()).is_some_and(|length| HEADER + length == bytes.len())
+    length
+        .and_then(|length| usize::try_from(length).ok())
+        .is_some_and(|length| HEADER + length == bytes.len())
 }
 
 /// Whether `event` is number `n` of `run`, or why it is not. What a newer version wrote is believed.
