@@ -241,5 +241,5 @@ pub enum Command {
     /// Close a run that will be neither continued nor rolled back
     Abandon(command::mending::Abandon),
     /// Look after the journal: verify, rebuild, export, import, path
-    Journal(command::journal::Journal),
+    Journal(command::journal_upkeep::Journal),
 }

@@ -96,6 +96,10 @@ impl Verify {
         if found.damage.is_empty() {
             return Ok(ExitCode::DONE);
         }
+        if app.global.json {
+            // What was found is the one thing that scripts read.
+            return Ok(ExitCode::STUCK);
+        }
         let things = match found.damage.len() {
             1 => "one thing is".to_owned(),
             many => format!("{many} things are"),
