@@ -282,6 +282,18 @@ async fn numbers_in_the_store_outlast_a_rebuild() {
     }
 }
 
+#[tokio::test]
+async fn no_number_in_the_store_is_used_twice_when_the_newest_run_is_lost() {
+    let folder = tempfile::tempdir().unwrap();
+    let (store, stories) = prepared(folder.path()).await;
+    fs::remove_file(run_file(&store, stories[2].run)).unwrap();
+    fs::remove_dir_all(store.path().join("sled")).unwrap();
+    let rebuilt = store.rebuild().await.unwrap();
+    let seqs = store.read(rebuilt.run).await.unwrap().iter().map(|event| event.seq).collect::<Vec<_>>();
+    assert_eq!(seqs, [16, 17, 18], "those of the lost run were 11 to 15");
+    assert_eq!(told(&store.verify(None).await.unwrap()), []);
+}
+
 // ---- out and in ----
 
 async fn exported(store: &dyn Store) -> String {

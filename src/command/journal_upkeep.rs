@@ -162,6 +162,12 @@ impl Export {
 impl Import {
     async fn run(self, app: &App) -> Result<ExitCode, Error> {
         let named = self.filename.as_deref();
+        if named.is_none() && app.script {
+            let message = "journal import cannot read standard input, which holds the script";
+            return Err(
+                Error::new(ExitCode::USAGE, message).hint("name the file that journal export --output wrote")
+            );
+        }
         let mut from: Box<dyn BufRead + Send> = match named {
             Some(path) => Box::new(BufReader::new(disk::open(path)?)),
             None => Box::new(BufReader::new(std::io::stdin())),

@@ -17,8 +17,17 @@ use crate::event::{Hash, RunId};
 /// The numbers of the events of each run, in order.
 pub(super) type Numbers = BTreeMap<RunId, Vec<u64>>;
 
+/// All run files, numbered.
+pub(super) struct Numbered {
+    /// The ledger, which knows of all of them.
+    pub(super) ledger: Ledger,
+    pub(super) numbers: Numbers,
+    /// The number that follows on all that ever were.
+    pub(super) next: u64,
+}
+
 /// Numbers the events in all run files. What the ledger did not know it is told, and so it is of what is lost.
-pub(super) fn number(folder: &Folder) -> Result<(Ledger, Numbers), StoreError> {
+pub(super) fn number(folder: &Folder) -> Result<Numbered, StoreError> {
     let (mut ledger, entries, mended) = Ledger::mended(folder)?;
     let known = Known::of(&entries);
     let mut numbers = Numbers::new();
@@ -56,7 +65,8 @@ pub(super) fn number(folder: &Folder) -> Result<(Ledger, Numbers), StoreError> {
     }
     tell(folder, &mut ledger, &new, known.next)?;
     numbers.retain(|_, seqs| !seqs.is_empty());
-    Ok((ledger, numbers))
+    let next = known.next + u64::try_from(new.len()).unwrap_or(u64::MAX);
+    Ok(Numbered { ledger, numbers, next })
 }
 
 /// What is left of a run.

@@ -10,7 +10,7 @@ use super::super::{Head, StoreError};
 use super::database::{self, Broken, Turn};
 use super::folder::{self, Folder, failed};
 use super::intake;
-use super::numbers::{self, Numbers};
+use super::numbers::{self, Numbered, Numbers};
 use super::sealed::Sealed;
 use super::wal;
 use crate::clock::{Clock as _, SystemClock};
@@ -34,7 +34,7 @@ pub struct Rebuilt {
 
 /// Makes the first database of a journal, or one for run files that came without.
 pub(super) fn make(turn: &Turn, folder: &Folder, patience: Duration) -> Result<(), StoreError> {
-    let (ledger, numbers) = numbers::number(folder)?;
+    let Numbered { ledger, numbers, .. } = numbers::number(folder)?;
     build(turn, folder, patience, numbers, ledger.head())
 }
 
@@ -49,7 +49,7 @@ pub(super) fn remake(
     prove_writable(folder)?;
     let set_aside = set_aside(folder)?;
     Sealed::mend(folder)?;
-    let (mut ledger, mut numbers) = numbers::number(folder)?;
+    let Numbered { mut ledger, mut numbers, next } = numbers::number(folder)?;
     let rebuilt = Rebuilt {
         run: RunId(SystemClock.mint()),
         set_aside,
@@ -58,7 +58,6 @@ pub(super) fn remake(
         events: numbers.values().map(|seqs| u64::try_from(seqs.len()).unwrap_or(u64::MAX)).sum(),
     };
     let told = tell(folder, &actor.unwrap_or_else(own_actor), &rebuilt)?;
-    let next = numbers.values().flatten().max().map_or(1, |last| last + 1);
     ledger.append(&intake::entries_of(folder, rebuilt.run, &told, 0, next)?)?;
     numbers.insert(rebuilt.run, (next..).take(told.len()).collect());
     build(turn, folder, patience, numbers, ledger.head())?;
