@@ -2,7 +2,7 @@
 //! a full disk, many processes at once.
 //!
 //! The processes are this test binary, started again as [`child`]. `PG_STAGING_TEST_ALL=1` tries every kill point and
-//! every cut; without it a fixed sample is tried.
+//! every cut, or some hundreds where there are thousands; without it a fixed sample is tried.
 
 #![allow(
     clippy::unwrap_used,
@@ -44,7 +44,11 @@ fn all() -> bool {
 
 /// `all` of something, or `few` of it, spread evenly.
 fn sample<T>(items: Vec<T>, few: usize) -> Vec<T> {
-    if all() || items.len() <= few {
+    if all() { items } else { spread(items, few) }
+}
+
+fn spread<T>(items: Vec<T>, few: usize) -> Vec<T> {
+    if items.len() <= few {
         return items;
     }
     let step = items.len() / few;
@@ -339,7 +343,8 @@ fn killed_everywhere(role: &str, before: &Path, few: usize, check: impl Fn(&str,
     };
     let total = points.len();
     let mut tried = 0;
-    for (number, (name, k)) in sample(points, few).into_iter().enumerate() {
+    let few = if all() { few * 25 } else { few };
+    for (number, (name, k)) in spread(points, few).into_iter().enumerate() {
         let folder = scratch.path().join(number.to_string());
         copy(before, &folder);
         let mut strace = Command::new("strace");

@@ -1,6 +1,6 @@
 //! Takes in many runs of another journal at once.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::os::unix::fs::FileExt as _;
 use std::sync::Arc;
 
@@ -11,26 +11,30 @@ use super::wal;
 use crate::event::RunId;
 
 /// Writes the files of those `runs` that are not there at all, and brings them into the database. Gives how many events
-/// that were, and the runs of which something is there.
+/// that were, and the runs of which something is there, but not all.
 pub(super) fn write_new(inner: &Arc<Inner>, runs: Vec<Adopted>) -> Result<(u64, Vec<Adopted>), StoreError> {
-    let ids: Vec<RunId> = runs.iter().map(|adopted| adopted.run).collect();
-    let known: BTreeSet<RunId> = inner.burst(Bring::Marked, move |view| {
-        let mut known = BTreeSet::new();
-        for run in &ids {
-            if view.record(*run)?.is_some() {
-                known.insert(*run);
+    let runs = Arc::new(runs);
+    let asked = Arc::clone(&runs);
+    let there: BTreeMap<RunId, bool> = inner.burst(Bring::Marked, move |view| {
+        let mut there = BTreeMap::new();
+        for adopted in &*asked {
+            let events = view.events(adopted.run)?;
+            if !events.is_empty() {
+                let events: Vec<Vec<u8>> = events.into_iter().map(|stored| stored.bytes).collect();
+                there.insert(adopted.run, events.starts_with(&adopted.events));
             }
+            view.alive();
         }
-        Ok(known)
+        Ok(there)
     })?;
+    let folder = &inner.folder;
     let is_new = |adopted: &Adopted| {
-        let folder = &inner.folder;
-        !known.contains(&adopted.run)
+        !there.contains_key(&adopted.run)
             && !folder.run_file(adopted.run).exists()
             && !folder.run_lock(adopted.run).exists()
     };
-    let (new, known): (Vec<Adopted>, Vec<Adopted>) = runs.into_iter().partition(is_new);
-    let folder = &inner.folder;
+    let missing = Arc::unwrap_or_clone(runs).into_iter().filter(|run| there.get(&run.run) != Some(&true));
+    let (new, known): (Vec<Adopted>, Vec<Adopted>) = missing.partition(is_new);
     let mut events = 0;
     // The markers first: whatever happens, the next burst looks at the files. It also makes their content durable.
     for adopted in &new {
