@@ -31,7 +31,7 @@ fn story(number: u32) -> Story {
     let mut story = Story::new(number, started("restore", Some(&format!("section{}", number % 7))));
     story.begin();
     story.part();
-    if number % 100 == 0 {
+    if number.is_multiple_of(100) {
         story.part();
     } else {
         story.tell(Event::RunSucceeded);

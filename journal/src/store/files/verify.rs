@@ -33,12 +33,12 @@ impl Inner {
         let reading = ledger::read(&self.folder, against.map(|head| head.entries))?;
         let mut looking = Looking::new(self.folder.clone(), &reading);
         looking.look_at_ledger(&reading, against);
-        let looking = self.look_with_database(&turn, looking)?;
+        let looking = self.look_with_database(&turn, &looking)?;
         looking.look_at_attachments()
     }
 
     /// Compares with the database as far as that can be opened.
-    fn look_with_database(&self, turn: &Turn, looking: Looking) -> Result<Looking, StoreError> {
+    fn look_with_database(&self, turn: &Turn, looking: &Looking) -> Result<Looking, StoreError> {
         let path = self.folder.database();
         let without = |why: Option<String>| -> Result<Looking, StoreError> {
             let mut looking = looking.clone();

@@ -139,10 +139,13 @@ fn keyed<'a>(
 
 type Items<'a, K, V> = Box<dyn Iterator<Item = Result<(K, V), Broken>> + 'a>;
 
+/// Fetches items that are not in memory yet.
+type Open<'a, K, V> = Box<dyn FnOnce() -> Result<Vec<(K, V)>, Broken> + 'a>;
+
 /// Items in the order of their keys.
 enum Source<'a, K, V> {
     /// None of them comes before this key; they are fetched when it is their turn.
-    Closed(K, Box<dyn FnOnce() -> Result<Vec<(K, V)>, Broken> + 'a>),
+    Closed(K, Open<'a, K, V>),
     /// The next one, and those after it.
     Open(Option<Result<(K, V), Broken>>, Items<'a, K, V>),
 }
