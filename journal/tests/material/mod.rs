@@ -2,6 +2,8 @@
 
 #![allow(dead_code, reason = "each test binary uses its part of it")]
 
+pub(crate) mod world;
+
 use jiff::{SignedDuration, Timestamp};
 use journal::codec;
 use journal::event::{
