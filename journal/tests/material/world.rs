@@ -52,9 +52,9 @@ pub(crate) struct World {
     /// Things that were made while they were there already.
     pub(crate) doubled: BTreeSet<String>,
     /// How often each step was tried.
-    tries: BTreeMap<String, u32>,
-    /// Told when a step has come to where it hangs.
-    pub(crate) hanging: Arc<Notify>,
+    pub(crate) tries: BTreeMap<String, u32>,
+    /// Told when a step has come to where it hangs; where nobody is to be told, none does.
+    pub(crate) hanging: Option<Arc<Notify>>,
 }
 
 /// What a simulated step is like.
@@ -122,10 +122,12 @@ impl Simulated {
         self.world.lock().unwrap().things.get(&self.name).copied()
     }
 
-    async fn hang(&self) -> Result<Detail, Failure> {
-        let hanging = Arc::clone(&self.world.lock().unwrap().hanging);
-        hanging.notify_one();
-        std::future::pending().await
+    async fn hang(&self) {
+        let hanging = self.world.lock().unwrap().hanging.clone();
+        if let Some(hanging) = hanging {
+            hanging.notify_one();
+            std::future::pending().await
+        }
     }
 
     async fn run_program(&self, at: &Context<'_>) -> Result<(), Failure> {
@@ -188,7 +190,7 @@ impl Step for Simulated {
         match self.trouble {
             Trouble::Passing(times) if tries <= times => return Err(Failure::new("passes").transient(true)),
             Trouble::Lasting => return Err(Failure::new("lasts")),
-            Trouble::Hanging => return self.hang().await,
+            Trouble::Hanging => self.hang().await,
             _ => {}
         }
         match self.kind {
@@ -209,7 +211,7 @@ impl Step for Simulated {
             return Err(Failure::new("will not go"));
         }
         if self.trouble == Trouble::HangingBack {
-            return self.hang().await;
+            self.hang().await;
         }
         if self.amount() == Some(Amount::Whole) {
             self.set(Some(Amount::Half));
@@ -259,6 +261,13 @@ impl StepKinds for Kinds {
 #[derive(Default)]
 pub(crate) struct SimulatedClock {
     moments: AtomicI64,
+}
+
+impl SimulatedClock {
+    /// One that so many milliseconds have passed on.
+    pub(crate) fn later(moments: i64) -> SimulatedClock {
+        SimulatedClock { moments: AtomicI64::new(moments) }
+    }
 }
 
 #[async_trait]
