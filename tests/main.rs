@@ -36,6 +36,7 @@ mod listings;
 mod live;
 mod manual;
 mod mending;
+mod newer;
 mod operations;
 mod pooling;
 mod psql;

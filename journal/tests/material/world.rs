@@ -126,7 +126,7 @@ impl Simulated {
         let hanging = self.world.lock().unwrap().hanging.clone();
         if let Some(hanging) = hanging {
             hanging.notify_one();
-            std::future::pending().await
+            std::future::pending::<()>().await;
         }
     }
 
