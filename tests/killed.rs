@@ -531,7 +531,7 @@ fn a_fetch_killed_anywhere_is_continued_or_rolled_back() {
         return;
     }
     let options = SiteOptions { serving: Serving::Rude, ..SiteOptions::default() };
-    let scene = Scene::new(&options, "fetch", DATE, |_| ());
+    let scene = Scene::new(&options, "fetch", DATE, |site| site.set("fast", "False").unwrap());
     both_ways(&scene, Watch::FirstThread, 4, |scene, _, when| is_as_before(scene, when));
 }
 

@@ -170,7 +170,15 @@ pub static OPTIONS: &[OptionSpec] = &[
         Kind::Bool,
         Value("True"),
         "load straight from the server, what is kept only and part by part; False brings the whole dump to tmpdir first, \
-         as do pg_restore_st = True, remove_dump = False, and a server or a dump that lends itself to nothing else",
+         as do verify = full, pg_restore_st = True, remove_dump = False, and a server or a dump that lends itself to \
+         nothing else",
+    ),
+    spec(
+        "verify",
+        Kind::OneOf(&["blocks", "full"]),
+        Value("blocks"),
+        "how a dump is proven: each block of rows by its frame, or all of the file by the SHA-256 in the .sha256 file beside \
+         it, for which it has to be fetched whole",
     ),
     spec("replication", Kind::LocalPath, Unset, "an ini file that describes the replication"),
     spec("tmpdir", Kind::LocalPath, Value("/tmp"), "where dumps are fetched to; -t wins over it"),

@@ -46,7 +46,8 @@ pub fn restore(settings: Settings, wishes: Wishes, backup: String, listed_at: St
     let begun = Plan::new(settings).preflight(&wanted).create_database(false).bouncer_add();
     let begun =
         if wishes.fast { begun.then("contents", "contents", &Detail::new(), Effect::None) } else { begun };
-    from_catalog_on(begun.fetch(keep), wishes, None)
+    let begun = begun.fetch(keep, wishes.fast);
+    from_catalog_on(begun, wishes, None)
 }
 
 /// Makes a copy of a dump that is on this machine.

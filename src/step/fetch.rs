@@ -39,6 +39,9 @@ pub struct Fetch {
 pub struct Given {
     /// Whether the dump outlives the run: then it goes to tmpdir itself, otherwise to the run's own folder.
     pub keep: bool,
+    /// Whether it may turn out that nothing has to come here.
+    #[serde(default)]
+    pub by_parts: bool,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
