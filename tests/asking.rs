@@ -100,7 +100,7 @@ fn a_run_at_work_is_shown_as_running_with_its_step_and_after_a_kill_as_interrupt
         (&run["status"], &run["finished_at"], &run["error"]),
         (&json!("running"), &Value::Null, &Value::Null)
     );
-    assert_eq!((&run["steps_done"], &run["steps_total"]), (&json!(9), &json!(13)));
+    assert_eq!((&run["steps_done"], &run["steps_total"]), (&json!(10), &json!(14)));
     assert_eq!(run["actor"]["pid"], program.pid());
     let told = inspected(&site);
     assert_eq!(told["run"]["status"], "running");
@@ -136,7 +136,7 @@ fn a_run_at_work_is_shown_as_running_with_its_step_and_after_a_kill_as_interrupt
     let last = events.last().unwrap();
     assert_eq!((&last["kind"], &last["step"]), (&json!("child_started"), &json!("post_sql")));
     let text = succeeds(&site, &["history", &section]).stdout;
-    assert!(text.contains("running") && text.contains("post_sql (9/13)"), "{text}");
+    assert!(text.contains("running") && text.contains("post_sql (10/14)"), "{text}");
     let text = succeeds(&site, &["inspect", run["id"].as_str().unwrap()]).stdout;
     assert!(text.contains("status    running"), "{text}");
     assert!(!text.contains("next:"), "{text}");

@@ -293,7 +293,7 @@ fn rollback_of_a_finished_restore_points_the_alias_back_and_takes_the_copy_away(
     let planned = succeeds(&site, &["-n", "rollback", &run]);
     says(
         &plain(&site, &planned.stdout),
-        "run <run> (restore shop.dev 20261121) would make these steps:\n  1  undo cleanup\n  2  undo switch\n  3  undo check\n  4  undo vacuum\n  5  undo restore\n  6  undo catalog\n  7  undo fetch\n  8  undo bouncer_add\n  9  undo create_database\n 10  undo preflight\n",
+        "run <run> (restore shop.dev 20261121) would make these steps:\n  1  undo cleanup\n  2  undo switch\n  3  undo check\n  4  undo vacuum\n  5  undo restore\n  6  undo catalog\n  7  undo contents\n  8  undo bouncer_add\n  9  undo create_database\n 10  undo preflight\n",
     );
     assert_eq!(Traces::of(&site), restored);
 

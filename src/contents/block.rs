@@ -13,6 +13,33 @@ const LARGE_OBJECTS: u8 = 3;
 /// A sign and a magnitude.
 const INTEGER: usize = 1 + INTEGER_SIZE;
 
+/// How a block begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BlockHead {
+    /// Whose it is.
+    pub dump_id: i32,
+}
+
+impl BlockHead {
+    /// How many bytes it takes: the kind, and the dump id.
+    pub const LENGTH: usize = 1 + INTEGER;
+
+    /// Reads it, when it is one.
+    #[must_use]
+    pub fn read(bytes: &[u8]) -> Option<Self> {
+        let (kind, id) = bytes.get(..Self::LENGTH)?.split_first()?;
+        let dump_id = i32::try_from(integer(id)).ok()?;
+        matches!(*kind, DATA | LARGE_OBJECTS).then_some(Self { dump_id })
+    }
+}
+
+/// A sign, and a magnitude with the least byte first.
+fn integer(bytes: &[u8]) -> i64 {
+    let (sign, magnitude) = bytes.split_first().unwrap_or((&0, &[]));
+    let magnitude = magnitude.iter().rev().fold(0, |value, byte| (value << 8) | i64::from(*byte));
+    if *sign == 0 { magnitude } else { -magnitude }
+}
+
 /// What is wrong with a block.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BlockError {
@@ -114,7 +141,7 @@ impl Block {
             at += taken;
             self.seen = self.seen.saturating_add(taken as u64);
             if self.integer.len() == INTEGER {
-                let value = self.value();
+                let value = integer(&self.integer);
                 self.integer.clear();
                 self.next = self.after(value)?;
             }
@@ -127,12 +154,6 @@ impl Block {
     #[must_use]
     pub fn is_whole(&self) -> bool {
         self.next == Next::Nothing
-    }
-
-    fn value(&self) -> i64 {
-        let (sign, magnitude) = self.integer.split_first().unwrap_or((&0, &[]));
-        let magnitude = magnitude.iter().rev().fold(0, |value, byte| (value << 8) | i64::from(*byte));
-        if *sign == 0 { magnitude } else { -magnitude }
     }
 
     fn after(&self, value: i64) -> Result<Next, BlockError> {

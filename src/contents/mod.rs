@@ -33,12 +33,14 @@ use std::io::Read;
 use serde::{Deserialize, Serialize};
 
 pub use self::archive::Extent;
-pub use self::block::{Block, BlockError};
+pub use self::block::{Block, BlockError, BlockHead};
 pub use self::error::{ContentsError, Found};
 pub use self::excerpt::{Original, Piece};
 pub use self::filter::filter;
 pub use self::globals::{Global, Globals, GlobalsError, Part};
-pub use self::parts::{Lock, Part as RestorePart, PartKind, Place, Rows, parts, preamble};
+pub use self::parts::{
+    LARGE, Lock, MOST_TABLES, Part as RestorePart, PartKind, Place, Rows, TOGETHER, parts, preamble,
+};
 pub use self::rules::Rules;
 pub use self::schedule::Schedule;
 pub use self::selection::{Dropped, Reason, Selection, Warning};

@@ -2,7 +2,9 @@
 //! not be at work at the same time.
 //!
 //! - Definitions come first, some hundred at a time, one after the other in the archive's order.
-//! - Rows of a large table are a part of their own; small tables that lie beside each other in the file share one.
+//! - Rows of a large table are a part of their own; small tables that lie beside each other in the file share one. Where
+//!   it is not known how large they are, each is by itself, and so is what follows it; [`Schedule`](super::Schedule) then
+//!   puts together what turns out to be small.
 //! - What follows rows (`SECTION_POST_DATA`) begins as soon as the rows that it needs are in: each index and constraint
 //!   of a large table by itself, those of small tables together. Entries that share a part have the same distance from
 //!   the rows, so that no part ever waits for itself.
@@ -21,13 +23,14 @@ use super::sql;
 use super::{Contents, Entry, ObjectType, Section, Selection, describe, is_partitioned, qualified_name};
 
 /// Rows of fewer bytes than this, as they are in the archive, make a table small.
-const LARGE: u64 = 1 << 20;
+pub const LARGE: u64 = 1 << 20;
 /// How many bytes of small tables share a part.
-const TOGETHER: u64 = 8 << 20;
-/// How many entries share a part. Each takes a few locks, and a server has room for some thousand by default
+pub const TOGETHER: u64 = 8 << 20;
+/// How many definitions share a part. Each takes a few locks, and a server has room for some thousand by default
 /// (`max_locks_per_transaction`).
 const MOST_DEFINITIONS: usize = 400;
-const MOST_TABLES: usize = 100;
+/// How many tables share a part, or entries that follow their rows.
+pub const MOST_TABLES: usize = 100;
 
 /// An entry by its place in the archive.
 pub type Place = usize;
@@ -98,7 +101,8 @@ impl Rows {
     }
 }
 
-/// Divides what is kept into parts. `file_length` in bytes is where the last block ends.
+/// Divides what is kept into parts. `file_length` in bytes is where the last block ends, or unknown, and with it where
+/// any block is.
 #[must_use]
 pub fn parts(contents: &Contents, selection: &Selection, file_length: Option<u64>) -> Vec<Part> {
     let kept: HashSet<i32> = selection.kept.iter().copied().collect();
@@ -239,7 +243,9 @@ impl Division<'_> {
                 // Values of sequences, and what comes before the large objects that it is about.
                 None if entry.desc == ObjectType::SequenceSet => sequences.push(*at),
                 None => group.entries.push(*at),
-                Some(rows) if rows.length() >= LARGE || entry.desc == ObjectType::Blobs => {
+                Some(rows)
+                    if rows.bytes.is_none() || rows.length() >= LARGE || entry.desc == ObjectType::Blobs =>
+                {
                     let metadata =
                         if entry.desc == ObjectType::Blobs { group.take_entries() } else { Vec::new() };
                     self.rows_part(describe(entry), metadata, vec![rows], &needs);
@@ -358,7 +364,7 @@ impl Division<'_> {
     fn key(&self, at: Place, entry: &Entry, level: usize) -> Key {
         let index = matches!(entry.desc, ObjectType::Index | ObjectType::Constraint);
         let costly = index || matches!(entry.desc, ObjectType::FkConstraint | ObjectType::CheckConstraint);
-        let alone = (costly && self.bytes_of(entry) >= LARGE).then_some(at);
+        let alone = (costly && (self.extents.is_empty() || self.bytes_of(entry) >= LARGE)).then_some(at);
         let beside = || {
             let tables = self.tables(entry);
             self.rows_of(&tables).find_map(|rows| self.part_of.get(&rows)).copied()

@@ -8,7 +8,8 @@ use journal::event::{Detail, Failure};
 use journal::step::{Context, Intent, Observed, Step};
 use serde::{Deserialize, Serialize};
 
-use super::{Heads, Secrets, Settings, contents, fetch, outcome, read, server, shortened, write};
+use super::contents::{Way, way};
+use super::{Heads, Secrets, Settings, fetch, outcome, read, server, shortened, write};
 use crate::contents::{Contents, Rules, Selection, filter};
 use crate::world::postgres::literal;
 use crate::world::process::{Ended, Program};
@@ -85,7 +86,7 @@ impl Catalog {
         if let Some(dump) = &self.given.dump {
             return Ok(Some(dump.clone()));
         }
-        if contents::is_by_parts(at).await? {
+        if way(at).await? != Way::File {
             return Ok(None);
         }
         if let Some(fetched) = at.outcome_of("fetch").await {

@@ -37,18 +37,23 @@ struct Outcome {
     entries: Option<u64>,
 }
 
+/// How rows get from the server into the copy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-enum Way {
+pub(super) enum Way {
+    /// Each block by itself.
     Parts,
+    /// All of the dump in one piece; what is not wanted is read past.
+    Stream,
+    /// Through a file in tmpdir.
     File,
 }
 
-/// Whether the run loads the dump part by part, straight from the server.
-pub(super) async fn is_by_parts(at: &Context<'_>) -> Result<bool, Failure> {
+/// By which way this run loads its dump.
+pub(super) async fn way(at: &Context<'_>) -> Result<Way, Failure> {
     match at.outcome_of("contents").await {
-        Some(outcome) => Ok(read::<Outcome>(&outcome)?.way == Way::Parts),
-        None => Ok(false),
+        Some(outcome) => Ok(read::<Outcome>(&outcome)?.way),
+        None => Ok(Way::File),
     }
 }
 
@@ -110,7 +115,7 @@ impl ReadContents {
             None
         };
         Ok(Outcome {
-            way: if reason.is_none() { Way::Parts } else { Way::File },
+            way: if reason.is_none() { Way::Parts } else { Way::Stream },
             reason: reason.map(str::to_owned),
             entries: Some(head.contents.entries().len() as u64),
         })

@@ -14,6 +14,7 @@ use journal::step::{Context, Intent, Observed, Step};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, watch};
 
+use super::contents::{Way, way};
 use super::preflight::Backup;
 use super::{Secrets, Settings, asked_to_stop, read, recorded, write};
 use crate::contents::Contents;
@@ -196,7 +197,7 @@ impl Fetch {
 #[async_trait]
 impl Step for Fetch {
     async fn intend(&self, at: &Context<'_>) -> Result<Intent, Failure> {
-        if super::contents::is_by_parts(at).await? {
+        if way(at).await? != Way::File {
             return Ok(Intent::Skip("what is restored is loaded straight from the server".to_owned()));
         }
         let backup = super::backup(at).await?;

@@ -8,20 +8,26 @@
 
 mod feed;
 mod marks;
+mod stream;
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use async_trait::async_trait;
+use futures_util::FutureExt as _;
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use journal::event::{Detail, Failure, Process};
 use journal::step::{Context, Intent, Observed, Step};
 use serde::{Deserialize, Serialize};
+use tokio::sync::{Semaphore, mpsc};
 use url::Url;
 
+use self::feed::{Fault, give};
+use self::stream::{Came, Whole};
+
 use super::catalog::Selected;
-use super::contents::{Head, Heads, is_by_parts};
+use super::contents::{Head, Heads, Way, way};
 use super::create_database::{Mark, comment_of, require_ours};
 use super::load::{self, Load};
 use super::{
@@ -30,7 +36,7 @@ use super::{
 };
 use crate::contents::{self, PartKind, Piece, RestorePart, Rows, Schedule, Selection};
 use crate::world::postgres::Server;
-use crate::world::process::{Ended, Identity, Program};
+use crate::world::process::{Identity, Input, Program};
 use crate::world::web::{Meta, Web};
 
 /// The step. A dump that had to be brought here as a file is loaded from it as ever.
@@ -81,8 +87,12 @@ struct Attempt<'a> {
     url: Url,
     meta: Meta,
     application_name: String,
+    /// Whether the dump comes in one piece, as it is.
+    streamed: bool,
+    workers: Semaphore,
     came: AtomicU64,
-    total: u64,
+    /// How many bytes of rows are to come, when that is known.
+    total: Option<u64>,
 }
 
 impl Parts {
@@ -91,17 +101,22 @@ impl Parts {
     }
 
     /// The head of the dump, and how what is kept of it is divided. The same each time.
-    async fn divided(&self, at: &Context<'_>) -> Result<(Arc<Head>, Vec<RestorePart>), Failure> {
+    async fn divided(
+        &self,
+        at: &Context<'_>,
+        streamed: bool,
+    ) -> Result<(Arc<Head>, Vec<RestorePart>), Failure> {
         let backup = super::backup(at).await?;
         let head = self.heads.of(&self.secrets, &backup).await?;
         let selected: Selected = outcome(at, "catalog").await?;
         let selection: Selection = super::attached(at, &selected.selection, "what is restored").await?;
-        let parts = contents::parts(&head.contents, &selection, backup.bytes);
+        let parts = contents::parts(&head.contents, &selection, backup.bytes.filter(|_| !streamed));
         Ok((head, parts))
     }
 
     async fn attempt<'a>(&'a self, at: &'a Context<'a>, plan: &Plan) -> Result<Attempt<'a>, Failure> {
-        let (head, parts) = self.divided(at).await?;
+        let streamed = way(at).await? == Way::Stream;
+        let (head, parts) = self.divided(at, streamed).await?;
         let server = server(at, self.settings()).await?;
         let session = server.connect(&self.settings().database, &plan.application_name).await?;
         require_ours(&session, &self.settings().database, at.run()).await?;
@@ -109,7 +124,8 @@ impl Parts {
         let backup = super::backup(at).await?;
         let url = backup.url(&self.secrets)?;
         let is_left = |rows: &&Rows| !done.contains(&rows.dump_id);
-        let total = parts.iter().flat_map(|part| &part.rows).filter(is_left).map(Rows::length).sum();
+        let left = parts.iter().flat_map(|part| &part.rows).filter(is_left).map(Rows::length).sum();
+        let total = if streamed { backup.bytes } else { Some(left) };
         Ok(Attempt {
             at,
             settings: self.settings(),
@@ -122,10 +138,25 @@ impl Parts {
             meta: backup.meta(&url),
             url,
             application_name: plan.application_name.clone(),
+            streamed,
+            workers: Semaphore::new(usize::from(plan.jobs.max(1))),
             came: AtomicU64::new(0),
             total,
         })
     }
+}
+
+/// A small archive on its way into the copy.
+struct Archive<'p> {
+    /// What is in it, for messages.
+    name: String,
+    head: Vec<u8>,
+    /// The blocks that follow.
+    rows: Vec<&'p Rows>,
+    /// Dump ids of what is in it.
+    ids: Vec<i32>,
+    /// Whether it is one transaction.
+    atomic: bool,
 }
 
 impl Attempt<'_> {
@@ -134,24 +165,47 @@ impl Attempt<'_> {
         let is_done = |part: &RestorePart| part.kind != PartKind::Finish && self.left(part).is_empty();
         let done =
             self.parts.iter().enumerate().filter(|(_, part)| is_done(part)).map(|(at, _)| at).collect();
-        let mut schedule = Schedule::new(&self.parts, usize::from(jobs), done);
-        let mut running = FuturesUnordered::new();
-        let mut tolerated = Vec::new();
+        let mut schedule = Schedule::new(&self.parts, usize::from(jobs), self.streamed, done);
+        let (mut running, mut tolerated) = (FuturesUnordered::new(), Vec::new());
+        let (tell, mut told) = mpsc::channel(1);
+        let mut stream = std::pin::pin!(self.stream(tell));
+        let mut streaming = self.streamed && self.total_left() > 0;
         let mut stop = std::pin::pin!(asked_to_stop(self.at));
         loop {
-            while let Some(index) = schedule.begin() {
-                running.push(async move { (index, self.load(index).await) });
+            loop {
+                let begun = schedule.begin();
+                if begun.is_empty() {
+                    break;
+                }
+                running.push(self.load(begun).boxed());
             }
-            // What is dropped here is ended: its transaction was not, and is undone by the server.
-            let next = tokio::select! {
-                next = running.next() => next,
+            if running.is_empty() && !streaming {
+                break;
+            }
+            // What is dropped on the way out of here is ended, and its transaction with it.
+            tokio::select! {
+                Some(ended) = running.next() => {
+                    let (parts, harmless) = ended?;
+                    tolerated.extend(harmless);
+                    parts.into_iter().for_each(|part| schedule.end(part));
+                }
+                Some(came) = told.recv() => {
+                    let small = take_in(came, &mut schedule);
+                    running.extend(small.map(|blocks| self.load_small(blocks).boxed()));
+                }
+                ended = &mut stream, if streaming && schedule.rows_may_come() => {
+                    ended?;
+                    streaming = false;
+                    // The last that it told may be still to be heard.
+                    if let Ok(came) = told.try_recv() {
+                        let small = take_in(came, &mut schedule);
+                    running.extend(small.map(|blocks| self.load_small(blocks).boxed()));
+                    }
+                }
                 () = &mut stop => {
                     return Err(Failure { stopped: true, ..Failure::new("stopped between two parts") });
                 }
-            };
-            let Some((index, ended)) = next else { break };
-            tolerated.extend(ended?);
-            schedule.end(index);
+            }
         }
         let entries: usize = self.parts.iter().map(|part| part.entries.len()).sum();
         Ok(Loaded {
@@ -162,6 +216,15 @@ impl Attempt<'_> {
         })
     }
 
+    /// How many blocks of rows are still to be loaded.
+    fn total_left(&self) -> usize {
+        self.parts
+            .iter()
+            .flat_map(|part| &part.rows)
+            .filter(|rows| !self.done.contains(&rows.dump_id))
+            .count()
+    }
+
     /// The entries of a part that are not done.
     fn left(&self, part: &RestorePart) -> Vec<(contents::Place, i32)> {
         let entries = self.head.contents.entries();
@@ -169,18 +232,21 @@ impl Attempt<'_> {
         ids.filter(|(_, id)| !self.done.contains(id)).collect()
     }
 
-    /// Loads one part; gives the errors that are harmless.
-    async fn load(&self, index: usize) -> Result<Vec<String>, Failure> {
-        let Some(part) = self.parts.get(index) else { return Ok(Vec::new()) };
-        let left = self.left(part);
-        let rows: Vec<&Rows> = part.rows.iter().filter(|rows| !self.done.contains(&rows.dump_id)).collect();
+    /// The archive of what is not done of these parts, which are of one kind.
+    fn archive(&self, indexes: &[usize]) -> Archive<'_> {
+        let parts: Vec<&RestorePart> = indexes.iter().filter_map(|index| self.parts.get(*index)).collect();
+        let is = |kind: PartKind| parts.iter().any(|part| part.kind == kind);
+        let left: Vec<(contents::Place, i32)> = parts.iter().flat_map(|part| self.left(part)).collect();
+        let is_left = |rows: &&Rows| !self.done.contains(&rows.dump_id);
+        let rows: Vec<&Rows> = parts.iter().flat_map(|part| &part.rows).filter(is_left).collect();
+        let by_place: HashMap<contents::Place, &Rows> = rows.iter().map(|rows| (rows.entry, *rows)).collect();
         let ids: Vec<i32> = left.iter().map(|(_, id)| *id).collect();
         let mut pieces = self.preamble.clone();
-        if part.kind == PartKind::Finish {
+        if is(PartKind::Finish) {
             pieces.push(Piece::Sql(marks::take_away(&Mark::reached(self.at.run(), self.at.step()))));
         }
         for (place, _) in left {
-            match rows.iter().find(|rows| rows.entry == place) {
+            match by_place.get(&place) {
                 Some(rows) => {
                     pieces.extend(rows.empties.then_some(Piece::Truncate(place)));
                     pieces.push(Piece::Rows { at: place, freeze: rows.empties });
@@ -188,53 +254,95 @@ impl Attempt<'_> {
                 None => pieces.push(Piece::Entry(place)),
             }
         }
-        let atomic = part.kind != PartKind::Privileges;
-        if atomic && part.kind != PartKind::Finish {
+        let atomic = !is(PartKind::Privileges);
+        if atomic && !is(PartKind::Finish) {
             pieces.push(Piece::Sql(marks::done(&ids)));
         }
-        let ended = self.restore(self.head.original.excerpt(&pieces), &rows, atomic).await;
-        let ended = ended.map_err(|failure| Failure {
-            message: format!("{}: {}", part.name, failure.message),
-            ..failure
-        })?;
-        let (tolerated, _) = load::judge(self.at, &self.settings.database, &ended).await?;
-        if !atomic {
-            let session = self.server.connect(&self.settings.database, &self.application_name).await?;
-            session.execute(&marks::done(&ids)).await?;
-        }
-        let bytes: u64 = rows.iter().map(|rows| rows.length()).sum();
-        let told = serde_json::json!({ "entries": ids.len(), "bytes": bytes });
-        self.at.part_done(&part.name, write(&told)).await?;
-        Ok(tolerated)
+        let name = match parts.as_slice() {
+            [part] => part.name.clone(),
+            [part, others @ ..] => format!("{} and {} more", part.name, others.len()),
+            [] => String::new(),
+        };
+        Archive { name, head: self.head.original.excerpt(&pieces), rows, ids, atomic }
     }
 
-    /// Runs pg_restore on an archive that begins with `head` and goes on with these rows.
-    async fn restore(&self, head: Vec<u8>, rows: &[&Rows], atomic: bool) -> Result<Ended, Failure> {
+    /// Loads parts in one transaction, with rows that come straight from the server. Gives the errors that are harmless.
+    async fn load(&self, parts: Vec<usize>) -> Result<(Vec<usize>, Vec<String>), Failure> {
+        let mut archive = self.archive(&parts);
+        let rows = std::mem::take(&mut archive.rows);
+        let bytes = rows.iter().map(|rows| rows.length()).sum();
+        let harmless = self.restore(archive, bytes, async |input| self.feed(input, &rows).await).await?;
+        Ok((parts, harmless))
+    }
+
+    /// Runs pg_restore on an archive; `feed` writes what follows its head.
+    async fn restore(
+        &self,
+        archive: Archive<'_>,
+        bytes: u64,
+        feed: impl AsyncFnOnce(&mut Input) -> Result<(), Fault>,
+    ) -> Result<Vec<String>, Failure> {
+        let Archive { name, head, ids, atomic, .. } = archive;
+        let named = |failure: Failure| Failure { message: format!("{name}: {}", failure.message), ..failure };
         let conninfo = self.server.conninfo(&self.settings.database, Some(&self.application_name));
         let program = Program::new(&self.settings.pg_restore)
             .arg("--no-password")
             .arg(format!("--dbname={conninfo}"))
             .env("LC_ALL", "C");
         let program = if atomic { program.arg("--single-transaction") } else { program };
-        let (running, input) = program.start_fed()?;
+        let _worker = self.workers.acquire().await.map_err(|error| Failure::new(error.to_string()))?;
+        let (running, mut input) = program.start_fed()?;
         let Identity { pid, start_time, boot_id } = running.identity()?;
         self.at.child_started(Process { pid, start_time, boot_id }, &program.name()).await?;
-        let feed = self.feed(input, head, rows);
+        let feed = async move {
+            let fed = async {
+                give(&mut input, &head).await?;
+                drop(head);
+                feed(&mut input).await
+            };
+            match fed.await {
+                Ok(()) | Err(Fault::Closed) => Ok(()),
+                Err(Fault::Failed(failure)) => Err(failure),
+            }
+        };
         let finish = async { running.finish(|_| true).await.map_err(Failure::from) };
         // When the feed fails, pg_restore is ended before it can commit.
-        let ((), ended) = tokio::try_join!(feed, finish)?;
+        let ((), ended) = tokio::try_join!(feed, finish).map_err(named)?;
         self.at.child_ended(pid, &ended.ending()).await?;
-        Ok(ended)
+        let (tolerated, _) = load::judge(self.at, &self.settings.database, &ended).await.map_err(named)?;
+        if !atomic {
+            let session = self.server.connect(&self.settings.database, &self.application_name).await?;
+            session.execute(&marks::done(&ids)).await?;
+        }
+        let told = serde_json::json!({ "entries": ids.len(), "bytes": bytes });
+        self.at.part_done(&name, write(&told)).await?;
+        Ok(tolerated)
+    }
+}
+
+/// Takes in what came of the stream, and gives what is to be loaded of it.
+fn take_in(came: Came, schedule: &mut Schedule<'_>) -> Option<Vec<Whole>> {
+    match came {
+        Came::Small(blocks) => {
+            blocks.iter().for_each(|block| schedule.came(block.part, block.bytes.len() as u64));
+            Some(blocks)
+        }
+        Came::Loaded { part, bytes } => {
+            schedule.came(part, bytes);
+            schedule.end(part);
+            None
+        }
     }
 }
 
 #[async_trait]
 impl Step for Parts {
     async fn intend(&self, at: &Context<'_>) -> Result<Intent, Failure> {
-        if !is_by_parts(at).await? {
+        let way = way(at).await?;
+        if way == Way::File {
             return self.load.intend(at).await;
         }
-        let (_, parts) = self.divided(at).await?;
+        let (_, parts) = self.divided(at, way == Way::Stream).await?;
         let entries: usize = parts.iter().map(|part| part.entries.len()).sum();
         Ok(Intent::Do(write(&Plan {
             parts: parts.len() as u64,
@@ -246,7 +354,7 @@ impl Step for Parts {
     }
 
     async fn observe(&self, at: &Context<'_>, intent: &Detail) -> Result<Observed, Failure> {
-        if !is_by_parts(at).await? {
+        if way(at).await? == Way::File {
             return self.load.observe(at, intent).await;
         }
         let plan: Plan = read(intent)?;
@@ -263,7 +371,7 @@ impl Step for Parts {
     }
 
     async fn act(&self, at: &Context<'_>, intent: &Detail) -> Result<Detail, Failure> {
-        if !is_by_parts(at).await? {
+        if way(at).await? == Way::File {
             return self.load.act(at, intent).await;
         }
         let plan: Plan = read(intent)?;

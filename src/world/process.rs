@@ -176,13 +176,13 @@ impl Program {
     }
 
     /// Starts it, and gives what its standard input is written to.
-    pub fn start_fed(&self) -> Result<(Running, ChildStdin), Trouble> {
+    pub fn start_fed(&self) -> Result<(Running, Input), Trouble> {
         let mut running = self.start_on(Stdio::piped())?;
         let input = running.child.stdin.take();
         let input = input.ok_or_else(|| Trouble::new(format!("{} takes no input", self.name())))?;
         // A small pipe makes both ends wait for each other; that it cannot be larger is no harm.
         let _as_it_is = rustix::pipe::fcntl_setpipe_size(&input, PIPE);
-        Ok((running, input))
+        Ok((running, Input(input)))
     }
 
     fn start_on(&self, input: Stdio) -> Result<Running, Trouble> {
@@ -256,16 +256,15 @@ impl Program {
         self.start()?.finish(|_| true).await
     }
 
-    /// The same, with this on its standard input. It need not read all of it.
+    /// The same, with this on its standard input.
     pub async fn run_with(&self, input: &[u8]) -> Result<Ended, Trouble> {
         let (running, mut pipe) = self.start_fed()?;
         let feed = async move {
-            match pipe.write_all(input).await {
-                Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-                    Err(Trouble::new(format!("cannot write to {}", self.name())).because(error))
-                }
-                _ => Ok(()),
-            }
+            // It need not read all of it.
+            pipe.write(input)
+                .await
+                .map(|_| ())
+                .map_err(|error| Trouble::new(format!("cannot write to {}", self.name())).because(error))
         };
         let ((), ended) = tokio::try_join!(feed, running.finish(|_| true))?;
         Ok(ended)
@@ -306,6 +305,21 @@ const PIPE: usize = 1 << 20;
 
 /// How much of what a program says is kept, in bytes: its last.
 pub const KEPT: usize = 4 << 20;
+
+/// What a program reads from its standard input. Dropping it is the end of that.
+#[derive(Debug)]
+pub struct Input(ChildStdin);
+
+impl Input {
+    /// Writes all of this. Gives whether the program still reads.
+    pub async fn write(&mut self, bytes: &[u8]) -> io::Result<bool> {
+        match self.0.write_all(bytes).await {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+}
 
 /// A program at work. Dropping it ends it and its group.
 #[derive(Debug)]

@@ -1,15 +1,15 @@
-//! What a pg_restore is given to read: the head of its small archive, and the blocks of rows as they come.
+//! What follows the head of a small archive: the blocks of its rows as they come, each from its place in the dump.
 
-use std::io;
+use std::fmt;
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use journal::event::Failure;
-use tokio::io::AsyncWriteExt as _;
-use tokio::process::ChildStdin;
 
 use super::Attempt;
+use crate::backup::without_password;
 use crate::contents::{Block, Rows};
+use crate::world::process::Input;
 use crate::world::web::Steady;
 
 /// Blocks with fewer bytes between them come with one request, and what is between them is read past.
@@ -27,36 +27,22 @@ struct Stretch<'a> {
 }
 
 /// Why no more is fed.
-enum Ended {
+pub(super) enum Fault {
     /// pg_restore reads no more; why, it says itself.
     Closed,
     /// What should come does not.
     Failed(Failure),
 }
 
-impl<T: Into<Failure>> From<T> for Ended {
+impl<T: Into<Failure>> From<T> for Fault {
     fn from(failure: T) -> Self {
-        Ended::Failed(failure.into())
+        Fault::Failed(failure.into())
     }
 }
 
 impl Attempt<'_> {
-    /// Feeds one pg_restore. The end of each block is written only when all of the block was there.
-    pub(super) async fn feed(
-        &self,
-        mut input: ChildStdin,
-        head: Vec<u8>,
-        rows: &[&Rows],
-    ) -> Result<(), Failure> {
-        match self.pour(&mut input, head, rows).await {
-            Ok(()) | Err(Ended::Closed) => Ok(()),
-            Err(Ended::Failed(failure)) => Err(failure),
-        }
-    }
-
-    async fn pour(&self, input: &mut ChildStdin, head: Vec<u8>, rows: &[&Rows]) -> Result<(), Ended> {
-        write(input, &head).await?;
-        drop(head);
+    /// Feeds one pg_restore with these rows. The end of each block is written only when all of the block was there.
+    pub(super) async fn feed(&self, input: &mut Input, rows: &[&Rows]) -> Result<(), Fault> {
         for near in stretches(rows) {
             let (Some(first), Some(last)) = (near.first(), near.last()) else { continue };
             let ((start, _), (_, end)) = (bounds(first), bounds(last));
@@ -72,12 +58,8 @@ impl Attempt<'_> {
                 while !block.is_whole() {
                     let left = end.saturating_sub(stretch.at);
                     let bytes = self.take(&mut stretch, left).await?;
-                    block.take(&bytes).map_err(|error| {
-                        Failure::new(format!("{} is damaged", self.url_to_show()))
-                            .because(error)
-                            .hint("have the backup made or copied again")
-                    })?;
-                    write(input, &bytes).await?;
+                    block.take(&bytes).map_err(|error| self.damaged(&error))?;
+                    give(input, &bytes).await?;
                 }
             }
         }
@@ -85,13 +67,10 @@ impl Attempt<'_> {
     }
 
     /// The next bytes, no more than so many.
-    async fn take(&self, stretch: &mut Stretch<'_>, most: u64) -> Result<Bytes, Ended> {
+    async fn take(&self, stretch: &mut Stretch<'_>, most: u64) -> Result<Bytes, Fault> {
         if stretch.rest.is_empty() {
             let came = stretch.reading.chunk().await.map_err(Failure::from)?;
-            stretch.rest = came.ok_or_else(|| {
-                Failure::new(format!("{} ends before its rows do", self.url_to_show()))
-                    .hint("the file was replaced on the server: begin again with a new run")
-            })?;
+            stretch.rest = came.ok_or_else(|| self.damaged(&"it ends before its rows do"))?;
             self.tell(stretch.rest.len() as u64);
         }
         let length = usize::try_from(most).unwrap_or(usize::MAX).min(stretch.rest.len());
@@ -100,16 +79,19 @@ impl Attempt<'_> {
         Ok(bytes)
     }
 
-    fn tell(&self, more: u64) {
+    pub(super) fn tell(&self, more: u64) {
         let before = self.came.fetch_add(more, Ordering::Relaxed);
         let now = before.saturating_add(more);
-        if now / TOLD_EVERY > before / TOLD_EVERY || now >= self.total {
-            self.at.progress(now.min(self.total), Some(self.total), "bytes");
+        if now / TOLD_EVERY > before / TOLD_EVERY || self.total.is_some_and(|total| now >= total) {
+            let shown = self.total.map_or(now, |total| now.min(total));
+            self.at.progress(shown, self.total, "bytes");
         }
     }
 
-    fn url_to_show(&self) -> String {
-        crate::backup::without_password(&self.url)
+    pub(super) fn damaged(&self, cause: &impl fmt::Display) -> Failure {
+        Failure::new(format!("{} is damaged", without_password(&self.url)))
+            .because(cause)
+            .hint("have the backup made or copied again")
     }
 }
 
@@ -132,9 +114,11 @@ fn stretches<'r>(rows: &[&'r Rows]) -> Vec<Vec<&'r Rows>> {
     stretches
 }
 
-async fn write(input: &mut ChildStdin, bytes: &[u8]) -> Result<(), Ended> {
-    input.write_all(bytes).await.map_err(|error| match error.kind() {
-        io::ErrorKind::BrokenPipe => Ended::Closed,
-        _ => Ended::Failed(Failure::new("cannot write to pg_restore").because(error)),
-    })
+/// Writes all of this.
+pub(super) async fn give(input: &mut Input, bytes: &[u8]) -> Result<(), Fault> {
+    match input.write(bytes).await {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(Fault::Closed),
+        Err(error) => Err(Fault::Failed(Failure::new("cannot write to pg_restore").because(error))),
+    }
 }
