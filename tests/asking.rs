@@ -117,7 +117,8 @@ fn a_run_at_work_is_shown_as_running_with_its_step_and_after_a_kill_as_interrupt
         ("preflight", "succeeded"),
         ("create_database", "succeeded"),
         ("bouncer_add", "succeeded"),
-        ("fetch", "succeeded"),
+        ("contents", "succeeded"),
+        ("fetch", "skipped"),
         ("catalog", "succeeded"),
         ("pre_sql", "skipped"),
         ("restore", "succeeded"),
@@ -207,7 +208,7 @@ fn restore_as_json_prints_each_event_and_ends_with_the_run() {
     has_keys(last, &["schema", "run", "steps"]);
     is_run(&last["run"]);
     assert_eq!((&last["schema"], &last["run"]["status"]), (&json!(1), &json!("succeeded")));
-    assert_eq!(last["steps"].as_array().unwrap().len(), 13);
+    assert_eq!(last["steps"].as_array().unwrap().len(), 14);
     last["steps"].as_array().unwrap().iter().for_each(is_step);
     events.iter().for_each(is_event);
     let kinds: Vec<&Value> =

@@ -367,7 +367,7 @@ fn the_plan_is_printed_and_nothing_is_changed() {
         "cleanup",
     ];
     let mut restore = preflight_to_switch.to_vec();
-    restore.insert(3, "fetch");
+    restore.splice(3..3, ["contents", "fetch"]);
     let cases: [(Vec<&str>, Vec<&str>); 7] = [
         (vec!["restore", &section, DAY], restore.clone()),
         (vec!["restore", &section, "latest"], restore),

@@ -16,7 +16,7 @@ use crate::world::web::Steady;
 const NEAR: u64 = 128 << 10;
 
 /// How much comes between two tellings of how far the restore is, in bytes.
-const TOLD_EVERY: u64 = 256 << 10;
+const TOLD_EVERY: u64 = 64 << 10;
 
 /// A stretch of the dump, and where in it one is.
 struct Stretch<'a> {
