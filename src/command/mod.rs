@@ -16,6 +16,7 @@ pub mod get;
 pub mod history;
 pub mod init;
 pub mod inspect;
+pub mod journal_upkeep;
 mod live;
 pub mod mending;
 pub mod pgbouncer;
@@ -126,6 +127,7 @@ async fn dispatch(app: &App, command: Command) -> Result<ExitCode, Error> {
         Command::Follow(given) => given.run(app).await,
         Command::Resolve(given) => given.run(app).await,
         Command::Abandon(given) => given.run(app).await,
+        Command::Journal(given) => given.run(app).await,
         Command::Commands(given) => given.run(app),
         Command::Completions(given) => given.run(),
     }
@@ -165,6 +167,11 @@ impl App {
     /// for, it is the one that all sections share.
     pub fn store(&self, section: Option<&str>) -> Result<Arc<dyn Store>, Error> {
         Ok(Arc::new(FileStore::open(self.journal(section)?)?))
+    }
+
+    /// The journal that all sections share, which must be in a folder.
+    pub fn file_store(&self) -> Result<FileStore, Error> {
+        Ok(FileStore::open(self.journal(None)?)?)
     }
 
     /// The folder of the journal, which may not be there yet.

@@ -21,7 +21,12 @@ pub(crate) fn all() -> bool {
 
 /// `all` of something, or `few` of it, spread evenly.
 pub(crate) fn sample<T>(items: Vec<T>, few: usize) -> Vec<T> {
-    if all() || items.len() <= few {
+    if all() { items } else { spread(items, few) }
+}
+
+/// A `few` of something, spread evenly.
+pub(crate) fn spread<T>(items: Vec<T>, few: usize) -> Vec<T> {
+    if items.len() <= few {
         return items;
     }
     let step = items.len() / few;
