@@ -3,8 +3,8 @@
 //!
 //! The store's work is done by a process of its own, whose writes, names and syncs strace(1) writes down. From that,
 //! for points between them, the folder is made as a disk may hold it when the power goes there (see [`disk`]), and the
-//! store is opened on it. `PG_STAGING_TEST_ALL=1` tries every point in every way, and more random ones; without it a
-//! fixed sample is tried.
+//! store is opened on it. Which points and ways are tried is a fixed sample, twelve times as large with
+//! `PG_STAGING_TEST_ALL=1`.
 
 #![allow(
     clippy::unwrap_used,
@@ -31,11 +31,12 @@ use std::time::Duration;
 use disk::{Loss, Op};
 use journal::engine::decode_all;
 use journal::event::{Event, Hash, RunId, StopCause};
-use journal::query::{Query, Shown};
+use journal::query::{Query, Shown, Summary};
 use journal::run::Run;
 use journal::store::files::FileStore;
-use journal::store::{Log, Store, StoreError};
-use material::{Dice, Story, all, process, run_id, sample, started};
+use journal::store::verified::Flaw;
+use journal::store::{Adopted, Claim, Head, Log, Store, StoreError};
+use material::{Dice, Story, all, process, run_id, started};
 use tempfile::TempDir;
 use trace::{Recorder, strace};
 
@@ -45,6 +46,8 @@ const FOLDER: &str = "JOURNAL_TEST_FOLDER";
 
 /// The runs that children write.
 const RUNS: u32 = 4;
+/// From this number on, runs that there are so many of that they are sealed.
+const MANY: u32 = 1_000;
 /// More events than any of them gets.
 const LONGEST: usize = 40;
 
@@ -59,29 +62,44 @@ fn scratch() -> TempDir {
 
 // ---- the work ----
 
-/// The next event of the story: it begins, and every few parts it stops and is continued.
-fn next(story: &mut Story) -> Vec<u8> {
+/// The next event of run `number`: it begins, and every few parts it stops and is continued. One of the many succeeds
+/// with its third event, and can only be rolled back then.
+fn next(number: u32, story: &mut Story) -> Vec<u8> {
+    let continued = || Event::RunContinued { version: "1.2.3".to_owned(), process: process() };
     match story.told.len() {
         0 => story.begin(),
-        n if n % 5 == 3 => story.tell(Event::RunStopped { cause: StopCause::Signal(15), error: None }),
-        n if n % 5 == 4 => {
-            story.tell(Event::RunContinued { version: "1.2.3".to_owned(), process: process() })
+        2 if number >= MANY => story.tell(Event::RunSucceeded),
+        n if n % 5 == 3 && number < MANY => {
+            story.tell(Event::RunStopped { cause: StopCause::Signal(15), error: None })
         }
+        n if n % 5 == 4 => story.tell(continued()),
         _ => story.part(),
     }
 }
 
 fn story(number: u32) -> Story {
-    Story::new(number, started("restore", Some(&format!("section{number}"))))
+    let section = if number < MANY { number } else { number % 7 };
+    Story::new(number, started("restore", Some(&format!("section{section}"))))
 }
 
 /// What the first `count` events of run `number` are.
 fn told(number: u32, count: usize) -> Vec<Vec<u8>> {
     let mut story = story(number);
     while story.told.len() < count {
-        next(&mut story);
+        next(number, &mut story);
     }
     story.told
+}
+
+/// Finished runs, as they are imported.
+async fn adopt(store: &FileStore, numbers: std::ops::RangeInclusive<u32>) {
+    let (first, last) = (*numbers.start(), *numbers.end());
+    let adopted = numbers.map(|number| {
+        let story = story(number);
+        Adopted { claim: Claim { target: None, ..story.claim() }, run: story.run, events: told(number, 3) }
+    });
+    store.adopt(adopted.collect()).await.unwrap();
+    say(&format!("adopted {first} {last}"));
 }
 
 /// What is attached as number `number`.
@@ -98,7 +116,7 @@ async fn go_on(store: &FileStore, number: u32, more: usize) -> Box<dyn Log> {
         loaded => loaded.unwrap(),
     };
     for _ in 0..more {
-        let bytes = next(&mut story);
+        let bytes = next(number, &mut story);
         story.append(&mut *log, &bytes).await.unwrap();
         say(&format!("acknowledged {number} {}", story.told.len()));
     }
@@ -109,6 +127,13 @@ async fn attach(store: &FileStore, number: usize) {
     let bytes = attached(number);
     assert_eq!(store.attach(&bytes).await.unwrap(), Hash::of(&bytes));
     say(&format!("attached {number}"));
+}
+
+/// Tells the journal's head, as `journal verify` does.
+async fn tell_head(store: &FileStore) {
+    let found = store.verify(None).await.unwrap();
+    assert_eq!(found.damage, []);
+    say(&format!("head {}", found.head));
 }
 
 /// One line, in one write, where somebody records it.
@@ -135,10 +160,12 @@ async fn live(folder: &Path) {
     store.runs(&Query::default()).await.unwrap();
     attach(&store, 1).await;
     let mut log = go_on(&store, 2, 2).await;
+    tell_head(&store).await;
     drop(go_on(&store, 3, 2).await);
     log.publish().await.unwrap();
     drop(log);
     store.rebuild().await.unwrap();
+    tell_head(&store).await;
     drop(go_on(&store, 4, 3).await);
     store.read(run_id(4)).await.unwrap();
     let mut log = go_on(&store, 1, 2).await;
@@ -165,6 +192,17 @@ async fn take_over(folder: &Path) {
     log.publish().await.unwrap();
 }
 
+/// One run more than may be kept in the database, and then one goes on that was sealed.
+async fn seal(folder: &Path) {
+    let store = FileStore::open(folder.to_path_buf()).unwrap();
+    adopt(&store, 2_020..=2_030).await;
+    tell_head(&store).await;
+    drop(go_on(&store, MANY, 3).await);
+    store.runs(&Query { limit: Some(1), ..Query::default() }).await.unwrap();
+    let mut log = go_on(&store, 1, 2).await;
+    log.publish().await.unwrap();
+}
+
 /// Not a test: what the other processes of these tests do.
 #[test]
 fn child() {
@@ -177,6 +215,7 @@ fn child() {
             "live" => live(&folder).await,
             "begin" => begin(&folder).await,
             "take over" => take_over(&folder).await,
+            "seal" => seal(&folder).await,
             other => panic!("no role '{other}'"),
         }
     });
@@ -217,16 +256,18 @@ fn succeeded(output: &Output) {
 }
 
 /// What was acknowledged before a point.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 struct Promised {
     /// How many events of each run.
     events: BTreeMap<u32, usize>,
     attached: BTreeSet<usize>,
+    head: Option<Head>,
 }
 
 impl Promised {
-    fn before(point: usize, ops: &[Op]) -> Promised {
-        let mut promised = Promised::default();
+    /// Which is all of `self`, and what was told before that.
+    fn before(&self, point: usize, ops: &[Op]) -> Promised {
+        let mut promised = self.clone();
         for op in &ops[..point] {
             let Op::Said(text) = op else { continue };
             let words: Vec<&str> = text.split(' ').collect();
@@ -234,6 +275,11 @@ impl Promised {
                 ["acknowledged", run, count] => {
                     promised.events.insert(run.parse().unwrap(), count.parse().unwrap());
                 }
+                ["adopted", first, last] => {
+                    let numbers = first.parse().unwrap()..=last.parse().unwrap();
+                    promised.events.extend(numbers.map(|number: u32| (number, 3)));
+                }
+                ["head", head] => promised.head = Some(head.parse().unwrap()),
                 ["attached", number] => {
                     promised.attached.insert(number.parse().unwrap());
                 }
@@ -241,6 +287,12 @@ impl Promised {
             }
         }
         promised
+    }
+
+    /// The runs of which there may be something.
+    fn numbers(&self) -> BTreeSet<u32> {
+        let many = self.events.contains_key(&MANY).then_some(MANY..=2_030);
+        (1..=RUNS).chain(many.into_iter().flatten()).collect()
     }
 }
 
@@ -259,42 +311,46 @@ fn same(there: &[Vec<u8>], expected: &[Vec<u8>], what: &str) {
 /// How many events of each run are there: no fewer than were promised, each the one that was written.
 async fn kept(store: &FileStore, promised: &Promised) -> BTreeMap<u32, usize> {
     let mut kept = BTreeMap::new();
-    for number in 1..=RUNS {
-        let loaded = match store.load(run_id(number)).await {
-            Err(StoreError::NoSuchRun(_)) => Vec::new(),
-            loaded => loaded.unwrap_or_else(|error| panic!("run {number}: {error}")),
-        };
-        same(&loaded, &told(number, loaded.len()), &format!("run {number} loaded"));
+    let numbers: Vec<u32> = promised.numbers().into_iter().collect();
+    let ids: Vec<RunId> = numbers.iter().map(|number| run_id(*number)).collect();
+    for (number, stored) in numbers.into_iter().zip(store.read_all(&ids).await.unwrap()) {
+        let mut there: Vec<Vec<u8>> = stored.into_iter().map(|stored| stored.bytes).collect();
+        if number <= MANY {
+            let loaded = match store.load(run_id(number)).await {
+                Err(StoreError::NoSuchRun(_)) => Vec::new(),
+                loaded => loaded.unwrap_or_else(|error| panic!("run {number}: {error}")),
+            };
+            assert!(loaded.starts_with(&there), "run {number}: what is listed is not what is loaded");
+            there = loaded;
+        }
+        same(&there, &told(number, there.len()), &format!("run {number}"));
         let wanted = promised.events.get(&number).copied().unwrap_or_default();
-        assert!(
-            loaded.len() >= wanted,
-            "run {number}: {wanted} were acknowledged, {} are there",
-            loaded.len()
-        );
-        assert!(loaded.len() <= LONGEST);
-        if !loaded.is_empty() {
-            kept.insert(number, loaded.len());
+        assert!(there.len() >= wanted, "run {number}: {wanted} were acknowledged, {} are there", there.len());
+        assert!(there.len() <= LONGEST);
+        if !there.is_empty() {
+            kept.insert(number, there.len());
         }
     }
     kept
 }
 
 /// What is told in every way that one can ask is what these runs are.
-async fn is_told(store: &FileStore, kept: &BTreeMap<u32, usize>) {
-    let rebuilds = |id: &RunId| (1..=RUNS).all(|number| run_id(number) != *id);
+async fn is_told(store: &FileStore, kept: &BTreeMap<u32, usize>, head: Option<Head>) {
     let everything = Query { read_only: true, ..Query::default() };
     let listed = store.runs(&everything).await.unwrap();
-    let (mut told_of, mut count) = (BTreeSet::new(), 0);
-    for summary in listed.iter().filter(|summary| rebuilds(&summary.id)) {
-        assert_eq!(summary.command, "journal");
-        count += store.load(summary.id).await.unwrap().len();
-    }
+    let listed: BTreeMap<RunId, Summary> = listed.into_iter().map(|summary| (summary.id, summary)).collect();
+    let mut others: BTreeSet<RunId> = listed.keys().copied().collect();
+    let mut count = 0;
     for (number, length) in kept {
         let events = told(*number, *length);
         let run = Run::fold(&decode_all(&events).unwrap()).unwrap();
-        let summary = listed.iter().find(|summary| summary.id == run.id);
-        let summary = summary.unwrap_or_else(|| panic!("run {number} is not listed"));
+        let summary = listed.get(&run.id).unwrap_or_else(|| panic!("run {number} is not listed"));
         assert_eq!(summary.status, Some(run.status), "run {number}");
+        others.remove(&run.id);
+        count += events.len();
+        if *number > MANY {
+            continue;
+        }
         let stored = store.read(run.id).await.unwrap();
         let read: Vec<Vec<u8>> = stored.into_iter().map(|stored| stored.bytes).collect();
         same(&read, &events, &format!("run {number} read"));
@@ -306,25 +362,38 @@ async fn is_told(store: &FileStore, kept: &BTreeMap<u32, usize>) {
         ] {
             let found = store.runs(&query).await.unwrap();
             assert!(found.iter().any(|summary| summary.id == run.id), "run {number}: {query:?}");
-            let wrong = found.iter().find(|summary| !listed.contains(summary));
-            assert!(wrong.is_none(), "{query:?}: {wrong:?}");
+            let wrong = found.iter().find(|summary| listed.get(&summary.id) != Some(summary));
+            assert_eq!(wrong, None, "{query:?}");
         }
-        count += events.len();
-        told_of.insert(run.id);
     }
-    let known: BTreeSet<RunId> = listed.iter().map(|summary| summary.id).filter(|id| !rebuilds(id)).collect();
-    assert_eq!(known, told_of, "runs of which there is nothing are listed");
-    let page = store.events(&everything, 0).await.unwrap();
-    let seqs: BTreeSet<u64> = page.events.iter().map(|event| event.seq).collect();
-    assert_eq!((page.events.len(), seqs.len(), page.next), (count, count, None));
+    for id in others {
+        assert_eq!(listed[&id].command, "journal", "{id} is listed, and there is nothing of it");
+        count += store.load(id).await.unwrap().len();
+    }
+    let mut seqs = Vec::new();
+    let mut from = Some(0);
+    while let Some(first) = from {
+        let page = store.events(&everything, first).await.unwrap();
+        seqs.extend(page.events.iter().map(|event| event.seq));
+        from = page.next;
+    }
+    assert_eq!(seqs.len(), count);
+    assert!(seqs.is_sorted_by(|one, other| one < other), "numbers are given twice");
+    let found = store.verify(head).await.unwrap();
+    assert_eq!(found.damage, []);
+    assert_eq!(found.events, u64::try_from(count).unwrap());
 }
 
 /// Opens the journal that a power loss left, and looks at all there is; then goes on with it. Gives what had to be
 /// mended.
 async fn survived(folder: &Path, promised: &Promised) -> Vec<String> {
+    let found = open(folder).verify(promised.head).await.unwrap();
+    let lost = |flaw: Flaw| !matches!(flaw, Flaw::Truncated | Flaw::RunRemoved | Flaw::Differ);
+    let lost = found.damage.iter().find(|damage| lost(damage.flaw));
+    assert_eq!(lost, None, "more than what is in two places, and now in one");
     let store = open(folder);
     let mut kept = kept(&store, promised).await;
-    is_told(&store, &kept).await;
+    is_told(&store, &kept, promised.head).await;
     for number in 1..=2 {
         let bytes = attached(number);
         match store.attachment(Hash::of(&bytes)).await {
@@ -337,7 +406,8 @@ async fn survived(folder: &Path, promised: &Promised) -> Vec<String> {
         store.attach(&bytes).await.unwrap();
         assert_eq!(store.attachment(Hash::of(&bytes)).await.unwrap(), bytes);
     }
-    for number in 1..=RUNS {
+    let many = promised.events.contains_key(&MANY).then_some(MANY);
+    for number in (1..=RUNS).chain(many) {
         let mut log = go_on(&store, number, 1).await;
         if number % 2 == 1 {
             log.publish().await.unwrap();
@@ -345,7 +415,7 @@ async fn survived(folder: &Path, promised: &Promised) -> Vec<String> {
         *kept.entry(number).or_default() += 1;
     }
     let again = open(folder);
-    is_told(&again, &kept).await;
+    is_told(&again, &kept, Some(found.head)).await;
     let mended = again.take_notices();
     assert_eq!(mended, Vec::<String>::new(), "it was mended before");
     let mended = store.take_notices();
@@ -356,8 +426,7 @@ async fn survived(folder: &Path, promised: &Promised) -> Vec<String> {
 
 /// The ways in which the power goes at one point.
 fn losses(point: usize) -> Vec<Loss> {
-    let seeds = if all() { 8 } else { 2 };
-    let random = (0..seeds).map(|seed| Loss::Some(seed * 1_000_000 + u64::try_from(point).unwrap()));
+    let random = (0..4).map(|seed| Loss::Some(seed * 1_000_000 + u64::try_from(point).unwrap()));
     let fixed = [
         Loss::Everything,
         Loss::Nothing,
@@ -371,8 +440,14 @@ fn losses(point: usize) -> Vec<Loss> {
     fixed.into_iter().chain(random).collect()
 }
 
-/// Lets the power go at these points, in `few` of the ways there are, or in all.
-fn survives(recorder: &Recorder, points: impl IntoIterator<Item = usize>, few: usize, what: &str) {
+/// Lets the power go at these points, in a `few` of the ways there are.
+fn survives(
+    recorder: &Recorder,
+    before: &Promised,
+    points: impl IntoIterator<Item = usize>,
+    few: usize,
+    what: &str,
+) {
     let record = &recorder.record;
     let at = |point: usize| losses(point).into_iter().map(move |loss| (point, loss));
     let cases: Vec<(usize, Loss)> = points.into_iter().flat_map(at).collect();
@@ -384,15 +459,15 @@ fn survives(recorder: &Recorder, points: impl IntoIterator<Item = usize>, few: u
     order.sort_by_key(|(place, _)| *place);
     let (mut tried, mut lost, mut mended) = (BTreeSet::new(), 0, BTreeMap::<String, usize>::new());
     let mut seen: Vec<disk::Disk> = Vec::new();
-    for (_, (point, loss)) in sample(order, few) {
+    for (_, (point, loss)) in order.into_iter().take(if all() { few * 12 } else { few }) {
         let disk = record.after(point, loss);
-        if !all() && seen.contains(&disk) {
+        if seen.contains(&disk) {
             continue;
         }
         let scratch = scratch();
         let place = scratch.path().join("disk");
         disk.write(&record.nodes, &place);
-        let promised = Promised::before(point, &record.ops);
+        let promised = before.before(point, &record.ops);
         println!("{what}: power lost after {point} operations, {loss:?}");
         for notice in run(survived(&place.join("journal"), &promised)) {
             let told = notice.split_once(" because ").map_or(notice.as_str(), |(_, why)| why);
@@ -421,9 +496,10 @@ fn what_was_acknowledged_outlives_a_power_loss_at_any_point() {
     };
     succeeded(&output);
     recorder.agrees();
-    let promised = Promised::before(recorder.record.ops.len(), &recorder.record.ops);
+    let nothing = Promised::default();
+    let promised = nothing.before(recorder.record.ops.len(), &recorder.record.ops);
     assert_eq!(promised.events, BTreeMap::from([(1, 9), (2, 5), (3, 2), (4, 3)]));
-    survives(&recorder, 0..=recorder.record.ops.len(), 150, "a journal's first days");
+    survives(&recorder, &nothing, 0..=recorder.record.ops.len(), 150, "a journal's first days");
 }
 
 /// How many syncs a child in this role asks for: the most of each kind that one of its threads does.
@@ -472,7 +548,31 @@ fn what_a_killed_process_had_not_synced_takes_nothing_with_it_that_came_later() 
         recorder.agrees();
         let told = |point: &usize| matches!(recorder.record.ops[point - 1], Op::Said(_));
         let points: Vec<usize> = (first + 1..=recorder.record.ops.len()).filter(told).collect();
-        survives(&recorder, points, 10, &format!("killed at {name} #{k}"));
+        survives(&recorder, &Promised::default(), points, 10, &format!("killed at {name} #{k}"));
     }
     assert!(killed > 0);
+}
+
+#[test]
+fn runs_that_are_sealed_outlive_a_power_loss_at_any_point_of_that() {
+    let scratch = scratch();
+    let folder = scratch.path().join("journal");
+    let before = run(async {
+        let store = FileStore::open(folder.clone()).unwrap();
+        drop(go_on(&store, 1, 3).await);
+        adopt(&store, MANY..=2_019).await;
+        let head = Some(store.verify(None).await.unwrap().head);
+        let events = (MANY..=2_019).map(|number| (number, 3)).chain([(1, 3)]).collect();
+        Promised { events, attached: BTreeSet::new(), head }
+    });
+    assert!(fs::read_dir(folder.join("sealed")).unwrap().next().is_none());
+    let mut recorder = Recorder::new(scratch.path());
+    let first = recorder.record.ops.len();
+    let Some(output) = watch(&mut recorder, "seal", scratch.path(), None) else {
+        return;
+    };
+    succeeded(&output);
+    recorder.agrees();
+    assert!(folder.join("sealed/index").exists());
+    survives(&recorder, &before, first..=recorder.record.ops.len(), 20, "many runs are sealed");
 }
