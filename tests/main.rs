@@ -12,6 +12,7 @@
 #![allow(clippy::disallowed_methods, reason = "tests start programs and wait for the world")]
 
 mod gate;
+mod run_file;
 mod stage;
 mod traces;
 
