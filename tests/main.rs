@@ -41,6 +41,7 @@ mod mending;
 mod newer;
 mod operations;
 mod pooling;
+mod promises;
 mod psql;
 mod purging;
 mod readme;

@@ -182,11 +182,11 @@ async fn begin(folder: &Path) {
     drop(go_on(&store, 2, 1).await);
 }
 
-/// Somebody asks, and then goes on with what there is.
+/// Somebody attaches something, asks, and then goes on with what there is.
 async fn take_over(folder: &Path) {
     let store = FileStore::open(folder.to_path_buf()).unwrap();
-    store.runs(&Query::default()).await.unwrap();
     attach(&store, 1).await;
+    store.runs(&Query::default()).await.unwrap();
     drop(go_on(&store, 1, 2).await);
     let mut log = go_on(&store, 2, 2).await;
     log.publish().await.unwrap();
