@@ -24,7 +24,7 @@ pub(crate) fn sample<T>(items: Vec<T>, few: usize) -> Vec<T> {
     if all() { items } else { spread(items, few) }
 }
 
-/// A `few` of something, spread evenly.
+/// `few` of them, spread evenly.
 pub(crate) fn spread<T>(items: Vec<T>, few: usize) -> Vec<T> {
     if items.len() <= few {
         return items;
