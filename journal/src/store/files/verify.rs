@@ -78,6 +78,8 @@ struct Known {
 struct Looking {
     folder: Folder,
     known: BTreeMap<RunId, Known>,
+    /// What a crash left of these goes with the next burst.
+    pruned: BTreeSet<RunId>,
     verified: Verified,
 }
 
@@ -113,7 +115,7 @@ impl Looking {
             lost: count(&lost),
             damage: Vec::new(),
         };
-        Looking { folder, known, verified }
+        Looking { folder, known, pruned, verified }
     }
 
     fn found(&mut self, flaw: Flaw, run: Option<RunId>, path: &Path, what: String) {
@@ -207,6 +209,9 @@ impl Looking {
         let opened = sealed.opened(number)?;
         for row in &opened.rows {
             let run = row.record.summary.id;
+            if self.pruned.contains(&run) {
+                continue;
+            }
             let path = self.folder.segment(number);
             let mut examined = examine::file(&opened.segment.body(row)?, run);
             let there = u64::try_from(examined.events.len()).unwrap_or(u64::MAX);
@@ -234,6 +239,9 @@ impl Looking {
         session: Option<&Session>,
         sealed: &BTreeSet<RunId>,
     ) -> Result<(), Broken> {
+        if self.pruned.contains(&run) {
+            return Ok(());
+        }
         let path = self.folder.run_file(run);
         let known = self.known.get(&run).cloned().unwrap_or_default();
         let Some(bytes) = read(&path)? else {
