@@ -243,7 +243,7 @@ fn a_run_of_a_newer_version_is_listed_as_unreadable_told_as_far_as_it_goes_and_l
 }
 
 /// Runs the program on a terminal (script(1) gives it one), and types this.
-fn on_a_terminal(site: &Site<'_>, arguments: &[&str], typed: &str) -> (Option<i32>, String) {
+pub fn on_a_terminal(site: &Site<'_>, arguments: &[&str], typed: &str) -> (Option<i32>, String) {
     let program = site.command(arguments);
     let words = std::iter::once(program.get_program()).chain(program.get_args());
     let words: Vec<&str> = words.map(|word| word.to_str().unwrap()).collect();
