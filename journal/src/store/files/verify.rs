@@ -74,6 +74,14 @@ struct Known {
     attachments: BTreeSet<Hash>,
 }
 
+impl Known {
+    /// Of `count` events the last one has `hash`.
+    fn tell(&mut self, count: u64, hash: Hash) {
+        self.count = count;
+        self.hash = Some(hash).filter(|_| count > 0);
+    }
+}
+
 #[derive(Debug, Clone)]
 struct Looking {
     folder: Folder,
@@ -87,32 +95,36 @@ impl Looking {
     fn new(folder: Folder, reading: &Reading) -> Looking {
         let mut known: BTreeMap<RunId, Known> = BTreeMap::new();
         let mut pruned = BTreeSet::new();
-        let mut lost = BTreeSet::new();
+        // With how many events they had.
+        let mut lost: BTreeMap<RunId, u64> = BTreeMap::new();
         for Entry { fact, run, count, hash, .. } in &reading.entries {
             let of_run = known.entry(*run).or_default();
             match fact {
                 Fact::Attachment => drop(of_run.attachments.insert(*hash)),
-                Fact::Events | Fact::Lost => {
-                    of_run.count = *count;
-                    of_run.hash = Some(*hash).filter(|_| *count > 0);
+                Fact::Events => {
+                    of_run.tell(*count, *hash);
+                    pruned.remove(run);
+                    // An import may have brought back what was lost.
+                    if lost.get(run).is_some_and(|had| had <= count) {
+                        lost.remove(run);
+                    }
                 }
-                Fact::Pruned => {}
-            }
-            match fact {
-                Fact::Pruned => drop((known.remove(run), pruned.insert(*run))),
-                Fact::Lost => drop(lost.insert(*run)),
-                Fact::Events => drop(pruned.remove(run)),
-                Fact::Attachment => {}
+                Fact::Lost => {
+                    let had = lost.entry(*run).or_default();
+                    *had = of_run.count.max(*had);
+                    of_run.tell(*count, *hash);
+                }
+                Fact::Pruned => drop((known.remove(run), pruned.insert(*run), lost.remove(run))),
             }
         }
-        let count = |set: &BTreeSet<RunId>| u64::try_from(set.len()).unwrap_or(u64::MAX);
+        let number = |things: usize| u64::try_from(things).unwrap_or(u64::MAX);
         let verified = Verified {
             head: reading.head.unwrap_or(Head { entries: 0, chain: Hash::ZERO }),
             runs: 0,
             events: 0,
             attachments: 0,
-            pruned: count(&pruned),
-            lost: count(&lost),
+            pruned: number(pruned.len()),
+            lost: number(lost.len()),
             damage: Vec::new(),
         };
         Looking { folder, known, pruned, verified }
