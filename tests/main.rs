@@ -37,6 +37,7 @@ mod listings;
 mod live;
 mod manual;
 mod mending;
+mod newer;
 mod operations;
 mod pooling;
 mod psql;

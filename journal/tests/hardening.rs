@@ -30,40 +30,12 @@ use journal::query::Query;
 use journal::run::Status;
 use journal::store::files::FileStore;
 use journal::store::{Adopted, Claim, Head, Log, Store, StoreError};
-use material::{Story, bulky, run_id, started};
+use material::{Dice, Story, all, bulky, run_id, sample, spread, started};
 
 /// What a child is to do, and where.
 const ROLE: &str = "JOURNAL_TEST_ROLE";
 const FOLDER: &str = "JOURNAL_TEST_FOLDER";
 const NUMBER: &str = "JOURNAL_TEST_NUMBER";
-
-/// Whether to try everything.
-fn all() -> bool {
-    env::var_os("PG_STAGING_TEST_ALL").is_some()
-}
-
-/// `all` of something, or `few` of it, spread evenly.
-fn sample<T>(items: Vec<T>, few: usize) -> Vec<T> {
-    if all() { items } else { spread(items, few) }
-}
-
-fn spread<T>(items: Vec<T>, few: usize) -> Vec<T> {
-    if items.len() <= few {
-        return items;
-    }
-    let step = items.len() / few;
-    items.into_iter().step_by(step.max(1)).collect()
-}
-
-/// A generator of numbers that are the same each time (Knuth's MMIX).
-struct Dice(u64);
-
-impl Dice {
-    fn roll(&mut self, sides: usize) -> usize {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        usize::try_from(self.0 >> 33).unwrap() % sides
-    }
-}
 
 fn run<T>(future: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(future)
