@@ -21,6 +21,7 @@ mod live;
 pub mod mending;
 pub mod pgbouncer;
 pub mod pooling;
+mod prune;
 pub mod psql;
 pub mod purge;
 pub mod restore;
@@ -378,7 +379,7 @@ impl App {
         work: impl Future<Output = Result<T, Error>>,
     ) -> Result<T, Error> {
         let place = self.wanted_journal(section)?;
-        let question = match self.question(place, section, command).await {
+        let question = match self.question(place, section, command, true).await {
             Ok(question) => Some(question),
             Err(error) => {
                 self.style.warn(&format!("this command is not in the journal: {error}"));
@@ -393,6 +394,21 @@ impl App {
             }
         }
         answer
+    }
+
+    /// Does something to the journal that all sections share, as a run in it, which has to begin there first.
+    pub async fn recorded_change<T>(
+        &self,
+        command: Typed,
+        work: impl Future<Output = Result<T, Error>>,
+    ) -> Result<T, Error> {
+        let question = self.question(self.wanted_journal(None)?, None, command, false).await?;
+        let done = work.await;
+        question
+            .answered(done.as_ref().map(|_| ()).map_err(Failure::from))
+            .await
+            .map_err(EngineError::from)?;
+        done
     }
 
     /// Does something until the program is asked to stop.
@@ -429,6 +445,7 @@ impl App {
         place: Option<PathBuf>,
         section: Option<&str>,
         command: Typed,
+        read_only: bool,
     ) -> Result<Question, Error> {
         let store = Arc::new(FileStore::open(place_or_usual(place)?)?);
         let engine = Engine {
@@ -442,7 +459,7 @@ impl App {
             section: section.map(str::to_owned),
             database: None,
             target: None,
-            read_only: true,
+            read_only,
             on_failure: OnFailure::Keep,
             retry_limit_ms: 0,
             settings: Detail::new(),
