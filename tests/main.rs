@@ -29,6 +29,7 @@ mod far;
 mod filtering;
 mod follow;
 mod init;
+mod journal_on_postgres;
 mod killed;
 mod listings;
 mod live;

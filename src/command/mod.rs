@@ -44,12 +44,13 @@ use journal::event::{Actor, Detail, Failure, OnFailure, Process, RunStarted};
 use journal::run::{Run, Status};
 use journal::step::{Listener, Stop};
 use journal::store::files::FileStore;
+use journal::store::postgres::{self, PostgresStore};
 use journal::store::{Store, StoreError};
 use tokio::sync::watch;
 
 use self::signals::Signals;
 use crate::cli::{Cli, Command, Global};
-use crate::config::{self, Config, ConfigError, Target};
+use crate::config::{self, Config, ConfigError, JournalServer, Target};
 use crate::database::{DateWord, DatedName};
 use crate::error::{Error, ExitCode};
 use crate::plan::Plan;
@@ -58,7 +59,7 @@ use crate::step::{Kinds, Secrets, Settings, pause, write};
 use crate::world::postgres::{Server, Session, literal};
 use crate::world::process::Program;
 use crate::world::web::Access;
-use crate::world::{disk, machine};
+use crate::world::{connection, disk, machine};
 
 /// What the commands share.
 pub struct App {
@@ -170,7 +171,7 @@ impl App {
         self.config.as_ref().is_some_and(|config| config.sections().any(|section| section == name))
     }
 
-    /// The journal: where the command line says, else the section, else the usual place. Where no section is asked
+    /// The journal, a folder or a server: where the command line says, else the section, else the usual place. Where no section is asked
     /// for, it is the one that all sections share.
     pub fn store(&self, section: Option<&str>) -> Result<Arc<dyn Store>, Error> {
         Ok(Arc::new(FileStore::open(self.journal(section)?)?))
@@ -184,10 +185,7 @@ impl App {
         };
         let place = match configured {
             None => machine::default_journal()?,
-            Some(place) if place.contains("://") => {
-                return Err(Error::new(ExitCode::USAGE, "this version keeps its journal in a folder only")
-                    .hint("name a folder with --journal or journal"));
-            }
+            Some(place) if place.contains("://") => return shared_journal(&place),
             Some(place) => expand_home(&place)?,
         };
         absolute(&place)
@@ -581,6 +579,19 @@ pub fn secrets(target: &Target) -> Secrets {
 /// The way into the backup server.
 fn access(target: &Target) -> Access {
     Access::new(target.backups_url(), target.backup_token_file.clone(), target.ca_file.clone())
+}
+
+/// The journal on a server, which is not reached yet.
+fn shared_journal(place: &str) -> Result<Arc<dyn Store>, Error> {
+    let wrong = |problem: String| {
+        let url = config::without_secrets(place);
+        Error::new(ExitCode::USAGE, format!("the journal's place `{url}` {problem}"))
+            .hint("name a folder or postgres://user@host:port/database with --journal or journal")
+    };
+    let server = JournalServer::parse(place).map_err(wrong)?;
+    let configuration = connection::of_url(&server.url, "pg_staging journal")
+        .map_err(|trouble| Error { code: ExitCode::USAGE, ..trouble.into() })?;
+    Ok(Arc::new(PostgresStore::open(configuration, server.lease.unwrap_or(postgres::LEASE))?))
 }
 
 fn read_config(path: &Path) -> Result<Config, Error> {
