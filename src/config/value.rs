@@ -115,7 +115,7 @@ impl JournalServer {
         let lease = leases.last().and_then(|option| option.strip_prefix("lease="));
         let length = |text: &str| {
             let length = duration(text).ok().filter(|length| !length.is_zero());
-            length.ok_or_else(|| format!("has a lease `{text}` that is no length of time: 30s, 5m"))
+            length.ok_or_else(|| "has a lease that is no length of time, as 30s or 5m are".to_owned())
         };
         let query = if others.is_empty() { String::new() } else { format!("?{}", others.join("&")) };
         Ok(JournalServer { url: format!("{place}{query}"), lease: lease.map(length).transpose()? })
