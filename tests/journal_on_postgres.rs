@@ -5,6 +5,8 @@ mod conformance;
 mod controllers;
 #[path = "../journal/tests/material/mod.rs"]
 mod material;
+#[path = "../journal/tests/protocol/mod.rs"]
+mod model;
 mod protocol;
 mod server;
 

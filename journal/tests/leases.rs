@@ -14,8 +14,6 @@ use std::collections::{HashSet, VecDeque};
 use protocol::{Claimed, Server};
 
 const LEASE: u8 = 2;
-/// When the clock stops: long enough for a lease to end, to be taken over and to end again.
-const END: u8 = 5;
 /// How many answers may be lost.
 const LOST: u8 = 1;
 /// How many events a run may have.
@@ -39,8 +37,8 @@ enum Answer {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 struct Asked {
     question: Question,
-    /// When it was asked first.
-    at: u8,
+    /// What would be left of a lease that began when it was asked first.
+    left: u8,
     answer: Option<Answer>,
 }
 
@@ -51,7 +49,8 @@ struct Owned {
     epoch: u8,
     events: u8,
     head: u8,
-    until: u8,
+    /// How much of its lease it believes to be left.
+    left: u8,
     /// Whether the last event announced something that is not done yet.
     announced: bool,
 }
@@ -74,21 +73,26 @@ struct World {
     lost: u8,
 }
 
+/// The runs that a controller may claim next: one of them twice, the other once. Which is which, of runs and of
+/// controllers, makes no difference.
+fn claimable(who: usize, claims: u8) -> &'static [usize] {
+    match (who, claims) {
+        (0, 0) => &[0],
+        (0, 1) | (1, 0) => &[0, 1],
+        _ => &[],
+    }
+}
+
 impl World {
     /// Everything that may happen next.
     fn next(&self) -> Vec<World> {
-        let mut next = Vec::new();
-        if self.server.now < END {
-            let mut later = *self;
-            later.server.now += 1;
-            next.push(later);
-        }
+        let mut next = vec![self.later()];
         for who in 0..2 {
             match self.controllers[who] {
                 Controller { asked: Some(asked), .. } => self.while_waiting(who, asked, &mut next),
                 Controller { owned: Some(owned), .. } => self.as_owner(who, owned, &mut next),
-                Controller { claims: 2, .. } => {}
-                Controller { claims, .. } => next.extend((0..2).map(|run| {
+                Controller { claims, .. } => next.extend(claimable(who, claims).iter().map(|run| {
+                    let run = *run;
                     let claim = u8::try_from(who).unwrap() + 2 * claims + 1;
                     let mut world = self.asking(who, Question::Claim { run, claim });
                     world.controllers[who].claims += 1;
@@ -105,9 +109,38 @@ impl World {
         next
     }
 
+    /// The same without what makes no difference to anything that may come.
+    fn plain(mut self) -> World {
+        for run in &mut self.server.runs {
+            run.claim = if run.lease > 0 { run.claim } else { 0 };
+        }
+        for me in &mut self.controllers {
+            me.late = me.late.filter(|late| match *late {
+                Question::Claim { .. } => true,
+                Question::Append { run, epoch, .. } | Question::Renew { run, epoch } => {
+                    self.server.owns(run, epoch)
+                }
+            });
+        }
+        self
+    }
+
+    /// A moment later. What is looked at is how much of each lease is left, so that time need not have an end.
+    fn later(&self) -> World {
+        let mut world = *self;
+        for run in &mut world.server.runs {
+            run.lease = run.lease.saturating_sub(1);
+        }
+        for me in &mut world.controllers {
+            me.owned = me.owned.map(|owned| Owned { left: owned.left.saturating_sub(1), ..owned });
+            me.asked = me.asked.map(|asked| Asked { left: asked.left.saturating_sub(1), ..asked });
+        }
+        world
+    }
+
     fn asking(&self, who: usize, question: Question) -> World {
         let mut world = *self;
-        world.controllers[who].asked = Some(Asked { question, at: self.server.now, answer: None });
+        world.controllers[who].asked = Some(Asked { question, left: LEASE, answer: None });
         world
     }
 
@@ -131,15 +164,17 @@ impl World {
     }
 
     fn as_owner(&self, who: usize, owned: Owned, next: &mut Vec<World>) {
-        let Owned { run, epoch, events, head, until, announced } = owned;
+        let Owned { run, epoch, events, head, left, announced } = owned;
         let mut world = *self;
-        if until <= self.server.now {
+        if left == 0 {
             // Whoever finds that out does nothing more.
             world.controllers[who].owned = None;
             next.push(world);
             return;
         }
-        next.push(self.asking(who, Question::Renew { run, epoch }));
+        if left < LEASE {
+            next.push(self.asking(who, Question::Renew { run, epoch }));
+        }
         if announced {
             world.act(who, owned);
             next.push(world);
@@ -166,12 +201,11 @@ impl World {
     }
 
     /// The answer arrives.
-    fn hear(&mut self, who: usize, Asked { question, at, answer }: Asked) {
+    fn hear(&mut self, who: usize, Asked { question, left, answer }: Asked) {
         let me = &mut self.controllers[who];
         me.asked = None;
-        let granted = |run, epoch, events, head| {
-            Some(Owned { run, epoch, events, head, until: at + LEASE, announced: false })
-        };
+        let granted =
+            |run, epoch, events, head| Some(Owned { run, epoch, events, head, left, announced: false });
         me.owned = match (question, answer, me.owned) {
             (
                 Question::Claim { run, .. },
@@ -181,9 +215,7 @@ impl World {
             (Question::Append { n, hash, .. }, Some(Answer::Is(true)), Some(owned)) => {
                 Some(Owned { events: n + 1, head: hash, announced: true, ..owned })
             }
-            (Question::Renew { .. }, Some(Answer::Is(true)), Some(owned)) => {
-                Some(Owned { until: at + LEASE, ..owned })
-            }
+            (Question::Renew { .. }, Some(Answer::Is(true)), Some(owned)) => Some(Owned { left, ..owned }),
             _ => None,
         };
     }
@@ -194,7 +226,7 @@ impl World {
         assert!(self.server.owns(run, epoch), "one acts that is not the owner: {self:?}");
         let there = self.server.runs[run];
         assert_eq!((there.events, there.head), (events, head), "one acts on what is not there: {self:?}");
-        let other = self.controllers[1 - who].owned.filter(|other| other.until > self.server.now);
+        let other = self.controllers[1 - who].owned.filter(|other| other.left > 0);
         assert_eq!(other, None, "two may act: {self:?}");
         self.controllers[who].owned = Some(Owned { announced: false, ..owned });
     }
@@ -206,12 +238,12 @@ fn of_two_controllers_never_more_than_one_acts() {
     let mut waiting = VecDeque::from([World::default()]);
     let (mut taken_over, mut fenced) = (false, false);
     while let Some(world) = waiting.pop_front() {
-        if seen.len() % 500_000 == 0 { eprintln!("{} {}", seen.len(), waiting.len()); }
         taken_over |= world.server.runs.iter().any(|run| run.epoch > 2 && run.events > 1);
-        fenced |= world.controllers.iter().any(|me| {
-            me.owned.is_some_and(|owned| owned.until > 0 && !world.server.owns(owned.run, owned.epoch))
-        });
-        for next in world.next() {
+        fenced |= world
+            .controllers
+            .iter()
+            .any(|me| me.owned.is_some_and(|owned| !world.server.owns(owned.run, owned.epoch)));
+        for next in world.next().into_iter().map(World::plain) {
             if seen.insert(next) {
                 waiting.push_back(next);
             }

@@ -7,8 +7,8 @@
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub(crate) struct Row {
     pub(crate) epoch: u8,
-    /// Held before this moment; 0 when it was given back.
-    pub(crate) expires: u8,
+    /// For how long it still is held.
+    pub(crate) lease: u8,
     /// Who asked for it.
     pub(crate) claim: u8,
     pub(crate) events: u8,
@@ -19,7 +19,6 @@ pub(crate) struct Row {
 /// The server: two runs that work on the same target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub(crate) struct Server {
-    pub(crate) now: u8,
     pub(crate) runs: [Row; 2],
     /// The run that took the target last, and the epoch in which it did.
     pub(crate) target: Option<(usize, u8)>,
@@ -35,7 +34,7 @@ pub(crate) enum Claimed {
 
 impl Server {
     pub(crate) fn holds(&self, run: usize) -> bool {
-        self.runs[run].expires > self.now
+        self.runs[run].lease > 0
     }
 
     pub(crate) fn claim(&mut self, run: usize, claim: u8, lease: u8) -> Claimed {
@@ -49,10 +48,10 @@ impl Server {
         if !self.holds(run) {
             if let Some((other, _)) = other {
                 self.runs[other].epoch += 1;
-                self.runs[other].expires = 0;
+                self.runs[other].lease = 0;
             }
             let row = &mut self.runs[run];
-            *row = Row { epoch: row.epoch + 1, expires: self.now + lease, claim, ..*row };
+            *row = Row { epoch: row.epoch + 1, lease, claim, ..*row };
             self.target = Some((run, row.epoch));
         }
         let Row { epoch, events, head, .. } = self.runs[run];
@@ -72,7 +71,7 @@ impl Server {
     pub(crate) fn renew(&mut self, run: usize, epoch: u8, lease: u8) -> bool {
         let owned = self.owns(run, epoch);
         if owned {
-            self.runs[run].expires = self.now + lease;
+            self.runs[run].lease = lease;
         }
         owned
     }
@@ -80,7 +79,7 @@ impl Server {
     pub(crate) fn release(&mut self, run: usize, epoch: u8) {
         let row = &mut self.runs[run];
         if row.epoch == epoch {
-            (row.expires, row.claim) = (0, 0);
+            (row.lease, row.claim) = (0, 0);
         }
     }
 
