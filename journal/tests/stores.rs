@@ -1,6 +1,6 @@
 //! What every store promises, held against those that need nothing but this machine.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that cannot go on fails")]
 
 mod conformance;
 mod material;

@@ -171,24 +171,56 @@ impl App {
         self.config.as_ref().is_some_and(|config| config.sections().any(|section| section == name))
     }
 
-    /// The journal, a folder or a server: where the command line says, else the section, else the usual place. Where no section is asked
+    /// The journal: where the command line says, else the section, else the usual place. Where no section is asked
     /// for, it is the one that all sections share.
     pub fn store(&self, section: Option<&str>) -> Result<Arc<dyn Store>, Error> {
-        Ok(Arc::new(FileStore::open(self.journal(section)?)?))
+        match self.journal_place(section)? {
+            JournalPlace::Folder(folder) => Ok(Arc::new(FileStore::open(folder)?)),
+            JournalPlace::Server(server) => shared_journal(&server),
+        }
+    }
+
+    /// The journal, when there is one already, or when it is on a server.
+    pub fn store_if_there(&self, section: Option<&str>) -> Result<Option<Arc<dyn Store>>, Error> {
+        match self.journal_place(section)? {
+            JournalPlace::Folder(folder) if !disk::exists(&folder) => Ok(None),
+            _ => self.store(section).map(Some),
+        }
     }
 
     /// The folder of the journal, which may not be there yet.
     pub fn journal(&self, section: Option<&str>) -> Result<PathBuf, Error> {
+        match self.journal_place(section)? {
+            JournalPlace::Folder(folder) => Ok(folder),
+            JournalPlace::Server(server) => {
+                let place = config::without_secrets(&server.url);
+                Err(Error::new(
+                    ExitCode::USAGE,
+                    format!("the journal is on a server, and in no folder: {place}"),
+                )
+                .hint("name a folder with --journal"))
+            }
+        }
+    }
+
+    fn journal_place(&self, section: Option<&str>) -> Result<JournalPlace, Error> {
         let configured = match &self.global.journal {
             Some(place) => Some(place.clone()),
             None => self.configured_journal(section)?,
         };
-        let place = match configured {
+        let folder = match configured {
             None => machine::default_journal()?,
-            Some(place) if place.contains("://") => return shared_journal(&place),
+            Some(place) if place.contains("://") => {
+                let wrong = |problem: String| {
+                    let url = config::without_secrets(&place);
+                    Error::new(ExitCode::USAGE, format!("the journal's place `{url}` {problem}"))
+                        .hint("name a folder or postgres://user@host:port/database with --journal or journal")
+                };
+                return JournalServer::parse(&place).map(JournalPlace::Server).map_err(wrong);
+            }
             Some(place) => expand_home(&place)?,
         };
-        absolute(&place)
+        Ok(JournalPlace::Folder(absolute(&folder)?))
     }
 
     fn configured_journal(&self, section: Option<&str>) -> Result<Option<String>, Error> {
@@ -581,14 +613,14 @@ fn access(target: &Target) -> Access {
     Access::new(target.backups_url(), target.backup_token_file.clone(), target.ca_file.clone())
 }
 
+/// Where a journal is.
+enum JournalPlace {
+    Folder(PathBuf),
+    Server(JournalServer),
+}
+
 /// The journal on a server, which is not reached yet.
-fn shared_journal(place: &str) -> Result<Arc<dyn Store>, Error> {
-    let wrong = |problem: String| {
-        let url = config::without_secrets(place);
-        Error::new(ExitCode::USAGE, format!("the journal's place `{url}` {problem}"))
-            .hint("name a folder or postgres://user@host:port/database with --journal or journal")
-    };
-    let server = JournalServer::parse(place).map_err(wrong)?;
+fn shared_journal(server: &JournalServer) -> Result<Arc<dyn Store>, Error> {
     let configuration = connection::of_url(&server.url, "pg_staging journal")
         .map_err(|trouble| Error { code: ExitCode::USAGE, ..trouble.into() })?;
     Ok(Arc::new(PostgresStore::open(configuration, server.lease.unwrap_or(postgres::LEASE))?))

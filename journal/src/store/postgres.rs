@@ -12,6 +12,7 @@
 //! server's clock, when somebody else has become the owner since, or when it does not follow on the last event. See
 //! `schema.sql`, where all of that is done.
 
+mod answer;
 mod keeper;
 mod link;
 mod log;
@@ -95,7 +96,7 @@ impl Inner {
         let mut found: BTreeMap<RunId, Vec<Stored>> = BTreeMap::new();
         for row in self.link.rows(&statement::events_of(runs)).await? {
             let (run, stored) =
-                statement::stored(&row).ok_or_else(|| self.link.not_understood("the events of a run"))?;
+                answer::stored(&row).ok_or_else(|| self.link.not_understood("the events of a run"))?;
             found.entry(run).or_default().push(stored);
         }
         Ok(found)
@@ -104,7 +105,7 @@ impl Inner {
     /// The bytes of a run's events from number `n` on.
     async fn events_from(&self, run: RunId, n: u64) -> Result<Vec<Vec<u8>>, StoreError> {
         let rows = self.link.rows(&statement::events_from(run, n)).await?;
-        let bytes = rows.into_iter().flatten().map(|bytes| statement::from_hex(&bytes?));
+        let bytes = rows.into_iter().flatten().map(|bytes| answer::from_hex(&bytes?));
         bytes.collect::<Option<_>>().ok_or_else(|| self.link.not_understood("the events of a run"))
     }
 
@@ -113,8 +114,8 @@ impl Inner {
         let rows = self.link.rows(&statement::owner(run)).await?;
         let row = rows.into_iter().next().unwrap_or_default();
         let [held, progress] = row.as_slice() else { return Ok((false, None)) };
-        let held = statement::boolean(held.as_deref()) == Some(true);
-        Ok((held, progress.as_deref().and_then(|text| statement::progress(run, text))))
+        let held = answer::boolean(held.as_deref()) == Some(true);
+        Ok((held, progress.as_deref().and_then(|text| answer::progress(run, text))))
     }
 }
 
@@ -176,7 +177,7 @@ impl Store for PostgresStore {
     async fn runs(&self, query: &Query) -> Result<Vec<Summary>, StoreError> {
         let said = statement::runs(query);
         let rows = self.ask(move |inner| async move { inner.link.rows(&said).await }).await?;
-        let summaries: Option<Vec<Summary>> = rows.iter().map(statement::summary).collect();
+        let summaries: Option<Vec<Summary>> = rows.iter().map(answer::summary).collect();
         summaries.ok_or_else(|| self.inner.link.not_understood("a question for runs"))
     }
 
@@ -198,7 +199,7 @@ impl Store for PostgresStore {
         let said = statement::attachment(hash);
         let rows = self.ask(move |inner| async move { inner.link.rows(&said).await }).await?;
         let text = rows.into_iter().flatten().next().flatten().ok_or(StoreError::NoSuchAttachment(hash))?;
-        match statement::from_hex(&text) {
+        match answer::from_hex(&text) {
             Some(bytes) if Hash::of(&bytes) == hash => Ok(bytes),
             _ => Err(StoreError::Damaged {
                 path: PathBuf::from(self.inner.link.place()),

@@ -21,8 +21,10 @@ use crate::clock::{Clock as _, SystemClock};
 const FIRST_WAIT: Duration = Duration::from_millis(50);
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
 
-/// Rows of text; NULL is `None`.
-pub(super) type Rows = Vec<Vec<Option<String>>>;
+/// A row of text; NULL is `None`.
+pub(super) type Row = Vec<Option<String>>;
+/// Several of them.
+pub(super) type Rows = Vec<Row>;
 
 /// A connection that mends itself.
 pub(super) struct Link {

@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use super::super::{Claim, Lease, Log, StoreError, memory};
 use super::link::{Link, Rows};
-use super::{Inner, statement};
+use super::{Inner, answer, statement};
 use crate::clock::{Clock as _, SystemClock};
 use crate::codec::{self, CodecError};
 use crate::event::{Hash, RunId};
@@ -107,7 +107,7 @@ async fn renew(inner: Arc<Inner>, owned: Owned, until: watch::Sender<Instant>) {
         let asked = SystemClock.monotonic();
         let end = *until.borrow();
         let still = match inner.link.rows_until(&said, end).await {
-            Ok(rows) => first(&rows).and_then(|text| statement::boolean(Some(text))) == Some(true),
+            Ok(rows) => first(&rows).and_then(|text| answer::boolean(Some(text))) == Some(true),
             // What cannot be mended may still be mended by somebody else before the end.
             Err(_) if SystemClock.monotonic() < end => continue,
             Err(_) => false,
@@ -147,7 +147,7 @@ impl Log for PostgresLog {
         let said = statement::append(run, epoch, n, self.head, bytes, &summary);
         let answer =
             self.inner.ask(move |inner| async move { inner.link.rows_until(&said, end).await }).await;
-        match answer.as_ref().map(|rows| first(rows).and_then(|text| statement::boolean(Some(text)))) {
+        match answer.as_ref().map(|rows| first(rows).and_then(|text| answer::boolean(Some(text)))) {
             Ok(Some(true)) => {}
             Ok(Some(false)) => return Err(self.fenced()),
             Ok(None) => return Err(self.inner.link.not_understood("an append")),

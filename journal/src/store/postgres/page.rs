@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use super::super::{Numbered, Page, StoreError};
 use super::link::Link;
-use super::statement;
+use super::{answer, statement};
 use crate::event::RunId;
 use crate::query::Query;
 
@@ -18,11 +18,11 @@ pub(super) async fn take(link: &Link, query: &Query, from: u64) -> Result<Page, 
     let last = link.rows(&statement::last_number()).await?.into_iter().flatten().flatten().next();
     let last: u64 = last.and_then(|last| last.parse().ok()).ok_or_else(not_understood)?;
     let rows = link.rows(&statement::page(query, from, last, EVENTS)).await?;
-    let events: Option<Vec<Numbered>> = rows.iter().map(statement::numbered).collect();
+    let events: Option<Vec<Numbered>> = rows.iter().map(answer::numbered).collect();
     let events = events.ok_or_else(not_understood)?;
     let runs: BTreeSet<RunId> = events.iter().map(|event| event.run).collect();
     let beginnings = link.rows(&statement::beginnings(runs.into_iter())).await?;
-    let beginnings = beginnings.iter().map(statement::beginning).collect::<Option<_>>();
+    let beginnings = beginnings.iter().map(answer::beginning).collect::<Option<_>>();
     let next = events.last().filter(|event| events.len() == EVENTS && event.seq < last);
     Ok(Page {
         next: next.map(|event| event.seq + 1),

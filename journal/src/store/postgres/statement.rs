@@ -1,31 +1,16 @@
-//! What is said to the server, and how values are written into it and read from it. The statements themselves are calls
-//! of the functions in `schema.sql`, and selections of one line.
+//! What is said to the server: calls of the functions in `schema.sql`, and selections of one line.
 
 use std::time::Duration;
 
-use jiff::Timestamp;
 use uuid::Uuid;
 
-use super::super::{Claim, Numbered, Stored};
+use super::super::Claim;
+use super::answer;
 use crate::codec;
 use crate::event::{Hash, RunId};
 use crate::query::{Query, Shown, Summary};
 use crate::run::Status;
 use crate::step::Progress;
-
-const STATUSES: [Status; 8] = [
-    Status::Running,
-    Status::Succeeded,
-    Status::Failed,
-    Status::Stopped,
-    Status::RollingBack,
-    Status::RolledBack,
-    Status::Stuck,
-    Status::Abandoned,
-];
-
-/// A row of text; NULL is `None`.
-type Row = Vec<Option<String>>;
 
 pub(super) fn claim(run: RunId, claim: &Claim, id: Uuid, lease: Duration) -> String {
     let holder = serde_json::to_string(claim).unwrap_or_default();
@@ -155,7 +140,7 @@ fn of_run(prefix: &str, query: &Query) -> Vec<String> {
 /// What the status of runs that are shown with `word` may be, for the index.
 fn stored_as(word: &str) -> String {
     let may_be = |status| [true, false].iter().any(|held| Shown::of(status, *held).as_str() == word);
-    let known = STATUSES.into_iter().filter(|status| may_be(Some(*status)));
+    let known = answer::STATUSES.into_iter().filter(|status| may_be(Some(*status)));
     let known: Vec<String> = known.map(|status| literal(status.as_str())).collect();
     match (known.is_empty(), may_be(None)) {
         (false, _) => format!("status IN ({})", known.join(", ")),
@@ -186,74 +171,6 @@ pub(super) fn attachment(hash: Hash) -> String {
 pub(super) fn progress_text(progress: &Progress) -> String {
     let Progress { step, done, total, unit, .. } = progress;
     serde_json::json!({ "step": step, "done": done, "total": total, "unit": unit }).to_string()
-}
-
-/// What was stored of the progress of `run`; nothing when it is not understood.
-pub(super) fn progress(run: RunId, text: &str) -> Option<Progress> {
-    let shown: serde_json::Value = serde_json::from_str(text).ok()?;
-    let text = |name: &str| shown.get(name)?.as_str().map(str::to_owned);
-    Some(Progress {
-        run,
-        step: text("step")?,
-        done: shown.get("done")?.as_u64()?,
-        total: shown.get("total").and_then(serde_json::Value::as_u64),
-        unit: text("unit")?.into(),
-    })
-}
-
-/// The event in a row of [`events_of`].
-pub(super) fn stored(row: &Row) -> Option<(RunId, Stored)> {
-    let [Some(run), Some(seq), Some(bytes)] = row.as_slice() else { return None };
-    Some((run.parse().ok()?, Stored { seq: seq.parse().ok()?, bytes: from_hex(bytes)? }))
-}
-
-/// The event in a row of [`page`].
-pub(super) fn numbered(row: &Row) -> Option<Numbered> {
-    let [Some(seq), Some(run), Some(n), Some(bytes)] = row.as_slice() else { return None };
-    Some(Numbered {
-        seq: seq.parse().ok()?,
-        run: run.parse().ok()?,
-        n: n.parse().ok()?,
-        bytes: from_hex(bytes)?,
-    })
-}
-
-/// The event in a row of [`beginnings`].
-pub(super) fn beginning(row: &Row) -> Option<(RunId, Vec<u8>)> {
-    let [Some(run), Some(bytes)] = row.as_slice() else { return None };
-    Some((run.parse().ok()?, from_hex(bytes)?))
-}
-
-/// The summary in a row of [`runs`].
-pub(super) fn summary(row: &Row) -> Option<Summary> {
-    let [id, started_at, status, command, section, user, read_only] = row.as_slice() else { return None };
-    let micros = started_at.as_ref()?.split('.').next()?.parse().ok()?;
-    Some(Summary {
-        id: id.as_ref()?.parse().ok()?,
-        started_at: Timestamp::from_microsecond(micros).ok()?,
-        status: STATUSES.into_iter().find(|known| Some(known.as_str()) == status.as_deref()),
-        command: command.clone()?,
-        section: section.clone(),
-        user: user.clone()?,
-        read_only: boolean(read_only.as_deref())?,
-    })
-}
-
-pub(super) fn boolean(text: Option<&str>) -> Option<bool> {
-    match text? {
-        "t" => Some(true),
-        "f" => Some(false),
-        _ => None,
-    }
-}
-
-/// The bytes behind an even number of hexadecimal digits.
-pub(super) fn from_hex(text: &str) -> Option<Vec<u8>> {
-    let digit = |byte: &u8| char::from(*byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
-    let (pairs, rest) = text.as_bytes().as_chunks::<2>();
-    let bytes: Option<Vec<u8>> =
-        pairs.iter().map(|[high, low]| Some(digit(high)? << 4 | digit(low)?)).collect();
-    bytes.filter(|_| rest.is_empty())
 }
 
 fn bytea(bytes: &[u8]) -> String {
