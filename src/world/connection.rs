@@ -4,7 +4,10 @@
 use std::time::Duration;
 
 use tokio_postgres::Config;
+use tokio_postgres::config::Host;
 
+use super::libpq::{Password, Surroundings};
+use super::postgres::Server;
 use super::{Trouble, machine};
 use crate::config::without_secrets;
 
@@ -31,8 +34,10 @@ pub fn of_url(url: &str, application_name: &str) -> Result<Config, Trouble> {
     if config.get_connect_timeout().is_none() {
         config.connect_timeout(CONNECT_LIMIT);
     }
-    if let (None, Some(password)) = (config.get_password(), machine::variable("PGPASSWORD")) {
-        config.password(password.into_encoded_bytes());
+    if config.get_password().is_none()
+        && let Some(password) = password_for(&config)?
+    {
+        config.password(password.text);
     }
     config
         .keepalives_idle(Duration::from_secs(30))
@@ -40,4 +45,17 @@ pub fn of_url(url: &str, application_name: &str) -> Result<Config, Trouble> {
         .keepalives_retries(3)
         .tcp_user_timeout(Duration::from_secs(60));
     Ok(config)
+}
+
+/// The password that the environment or a password file has for the first host.
+fn password_for(config: &Config) -> Result<Option<Password>, Trouble> {
+    let host = match config.get_hosts().first() {
+        Some(Host::Tcp(name)) => name.clone(),
+        Some(Host::Unix(folder)) => folder.display().to_string(),
+        None => return Ok(None),
+    };
+    let user = config.get_user().unwrap_or_default().to_owned();
+    let port = config.get_ports().first().copied().unwrap_or(5432);
+    let database = config.get_dbname().unwrap_or(&user).to_owned();
+    Ok(Surroundings::of(&Server { host, port, user }, &database)?.password)
 }
