@@ -7,6 +7,7 @@ pub mod bouncer;
 pub mod cli;
 pub mod command;
 pub mod config;
+pub mod console;
 pub mod contents;
 pub mod database;
 pub mod error;

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 use pg_staging::cli::Cli;
-use pg_staging::command;
+use pg_staging::{command, console};
 
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
@@ -19,7 +19,12 @@ fn main() -> ExitCode {
     // One thread: programs that are started end with the thread that started them, so it must be the one that stays.
     match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => {
-            let code = runtime.block_on(command::run(cli));
+            let code = runtime.block_on(async {
+                match cli.command {
+                    Some(command) => command::run(cli.global, command).await,
+                    None => console::run(cli.global).await,
+                }
+            });
             runtime.shutdown_background();
             ExitCode::from(code.0)
         }

@@ -16,8 +16,9 @@ const PURE: &[&str] = &["backup", "bouncer", "config", "contents", "database"];
 
 /// Each room of the program, and what it may know besides the pure ones and itself.
 const PROGRAM: &[(&str, &[&str])] = &[
-    ("main", &["cli", "command", "report"]),
+    ("main", &["cli", "command", "console", "report"]),
     ("cli", &["command"]),
+    ("console", &["cli", "command", "error", "report", "world"]),
     ("command", &["cli", "error", "plan", "report", "step", "world"]),
     ("plan", &["step"]),
     ("step", &["world"]),
@@ -71,7 +72,9 @@ const DOORS: &[(&str, &[&str])] = &[
     ("std::env", &["src/world/", "journal/src/store/files/rebuild.rs"]),
     ("ini", &["src/config/"]),
     ("libpgdump", &["src/contents/"]),
-    ("clap", &["src/main.rs", "src/cli.rs", "src/command/"]),
+    ("clap", &["src/main.rs", "src/cli.rs", "src/command/", "src/console/"]),
+    ("clap_complete", &["src/command/commands.rs"]),
+    ("rustyline", &["src/console/editor.rs"]),
     ("comfy_table", &["src/report/"]),
     ("indicatif", &["src/report/"]),
     ("sled", &["journal/src/store/"]),
@@ -80,8 +83,8 @@ const DOORS: &[(&str, &[&str])] = &[
     ("jiff::Timestamp::now", &["journal/src/clock.rs"]),
 ];
 
-/// Where something is printed: the listeners, and the one command that asks.
-const PRINT: &[&str] = &["src/report/", "src/command/runs.rs"];
+/// Where something is printed.
+const PRINT: &[&str] = &["src/report/"];
 
 /// The sources of both crates, read once.
 static PROGRAM_CODE: LazyLock<Code> = LazyLock::new(|| Code::of("src"));

@@ -420,7 +420,6 @@ fn what_cannot_be_meant_is_refused_before_anything_begins() {
         vec!["--wait=soon", "restore", &section],
         vec!["history", "--status", "fine"],
         vec!["--nonsense"],
-        vec![],
     ] {
         let outcome = site.run(&arguments).unwrap();
         assert_eq!((outcome.code, outcome.stdout.as_str()), (2, ""), "{arguments:?}: {outcome}");

@@ -38,16 +38,22 @@ impl Gate {
     /// Waits until the run stands at the gate.
     #[track_caller]
     pub fn wait(&self, program: &mut Program) -> Waiting {
-        let mut pipe = None;
-        // Opening it for writing without waiting fails for as long as nobody reads: fifo(7).
-        let nonblocking = i32::try_from(OFlags::NONBLOCK.bits()).unwrap();
+        let mut waiting = None;
         wait_until("the run to stand at the gate", LIMIT, || {
-            pipe = OpenOptions::new().write(true).custom_flags(nonblocking).open(&self.pipe).ok();
-            pipe.is_some() || !program.is_running().unwrap()
+            waiting = self.reached();
+            waiting.is_some() || !program.is_running().unwrap()
         })
         .unwrap();
         let said = || format!("it did not come to the gate:\n{}{}", program.stdout(), program.stderr());
-        Waiting { _pipe: pipe.unwrap_or_else(|| panic!("{}", said())) }
+        waiting.unwrap_or_else(|| panic!("{}", said()))
+    }
+
+    /// Whether a run stands at the gate.
+    pub fn reached(&self) -> Option<Waiting> {
+        // Opening it for writing without waiting fails for as long as nobody reads: fifo(7).
+        let nonblocking = i32::try_from(OFlags::NONBLOCK.bits()).unwrap();
+        let pipe = OpenOptions::new().write(true).custom_flags(nonblocking).open(&self.pipe).ok()?;
+        Some(Waiting { _pipe: pipe })
     }
 
     /// Takes the gate away, for the runs that come.

@@ -25,6 +25,7 @@ pub struct Backups {
     dbname: String,
     /// `remote` for those that the backup server lists, `local` for those in tmpdir; or the one of a date: YYYYMMDD,
     /// YYYY-MM-DD, today, yesterday, latest, oldest or active [default: remote]
+    #[arg(id = "backup", value_name = "WHICH")]
     which: Option<String>,
 }
 
@@ -112,6 +113,12 @@ pub async fn find(app: &App, target: &Target, word: DateWord) -> Result<Found, E
 pub async fn listed(web: &Web, target: &Target) -> Result<Vec<Backup>, Error> {
     let dumps = web.dumps(&access(target).folder(), &target.dbname).await;
     dumps.map_err(|error| Failure::from(error).into())
+}
+
+/// The days whose dumps the server lists.
+pub async fn dates(target: &Target) -> Result<Vec<Date>, Error> {
+    let web = access(target).web().map_err(Failure::from)?;
+    Ok(listed(&web, target).await?.iter().map(|dump| dump.date).collect())
 }
 
 /// One of the dumps, or which there are instead.

@@ -12,6 +12,7 @@ use crate::step::Secrets;
 #[derive(Debug, Args)]
 pub struct Resolve {
     /// A part of the run's id
+    #[arg(id = "open_run", value_name = "RUN")]
     run: String,
     /// The step's name, as inspect shows it
     step: String,
@@ -27,6 +28,7 @@ pub struct Resolve {
 #[derive(Debug, Args)]
 pub struct Abandon {
     /// A part of the run's id
+    #[arg(id = "open_run", value_name = "RUN")]
     run: String,
     /// Why it will be neither continued nor rolled back
     #[arg(long)]
@@ -90,7 +92,7 @@ impl Abandon {
             report::done(&format!("run {short}: would be abandoned, and what it left would stay"), app.style);
             return Ok(ExitCode::DONE);
         }
-        runs::agree(app, &run, "Give up", "what it left stays as it is")?;
+        runs::agree(app, &run, "Give up", "what it left stays as it is").await?;
         app.engine(store, Secrets::default())?.abandon(id, &self.reason).await?;
         report::done(&format!("run {short}: abandoned, and what it left stays as it is"), app.style);
         Ok(ExitCode::DONE)

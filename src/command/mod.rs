@@ -4,6 +4,7 @@
 
 pub mod audit;
 pub mod backups;
+pub mod commands;
 pub mod contents;
 mod continue_all;
 pub mod copies;
@@ -24,6 +25,7 @@ pub mod purge;
 pub mod restore;
 pub mod runs;
 pub mod services;
+pub mod session;
 pub mod show;
 mod signals;
 pub mod sizes;
@@ -33,6 +35,7 @@ use std::cell::OnceCell;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -49,7 +52,7 @@ use journal::store::{Store, StoreError};
 use tokio::sync::watch;
 
 use self::signals::Signals;
-use crate::cli::{Cli, Command, Global};
+use crate::cli::{Command, Global};
 use crate::config::{self, Config, ConfigError, JournalServer, Target};
 use crate::database::{DateWord, DatedName};
 use crate::error::{Error, ExitCode};
@@ -68,21 +71,19 @@ pub struct App {
     /// How things are shown.
     pub style: Style,
     config: Option<Config>,
-    signals: OnceCell<Signals>,
+    signals: Rc<OnceCell<Signals>>,
+    /// Standard input holds a script, which is for nobody else.
+    script: bool,
 }
 
 /// Runs what was typed, tells what has to be told, and says how it ended.
-pub async fn run(cli: Cli) -> ExitCode {
-    let style = Style::new(&cli.global);
-    report::log(style);
-    let outcome = match App::new(cli.global, style) {
-        Ok(app) => dispatch(&app, cli.command).await,
-        Err(error) => Err(error),
-    };
-    outcome.unwrap_or_else(|error| {
-        report::error(&error, style);
-        error.code
-    })
+pub async fn run(global: Global, command: Command) -> ExitCode {
+    let mut session = session::Session::new(global);
+    let about_the_program = matches!(command, Command::Commands(_) | Command::Completions(_));
+    match if about_the_program { Ok(()) } else { session.read_first_config() } {
+        Ok(()) => session.run(Global::default(), command).await,
+        Err(error) => session.tell(&error),
+    }
 }
 
 async fn dispatch(app: &App, command: Command) -> Result<ExitCode, Error> {
@@ -126,6 +127,8 @@ async fn dispatch(app: &App, command: Command) -> Result<ExitCode, Error> {
         Command::Follow(given) => given.run(app).await,
         Command::Resolve(given) => given.run(app).await,
         Command::Abandon(given) => given.run(app).await,
+        Command::Commands(given) => given.run(app),
+        Command::Completions(given) => given.run(),
     }
 }
 
@@ -135,18 +138,6 @@ pub fn cannot_start(cause: &std::io::Error) -> Error {
 }
 
 impl App {
-    fn new(global: Global, style: Style) -> Result<App, Error> {
-        let path = global.config.clone().unwrap_or_else(machine::default_config);
-        let wanted = global.config.is_some() || machine::variable("PG_STAGING_CONFIG").is_some();
-        let config = if wanted || disk::exists(&path) { Some(read_config(&path)?) } else { None };
-        if let Some(config) = &config {
-            for warning in config.warnings() {
-                style.warn(&warning.to_string());
-            }
-        }
-        Ok(App { global, style, config, signals: OnceCell::new() })
-    }
-
     /// The configuration, which must be there.
     pub fn config(&self) -> Result<&Config, Error> {
         self.config.as_ref().ok_or_else(|| {
@@ -424,24 +415,18 @@ impl App {
 
     /// Does something until the program is asked to stop.
     pub async fn until_stopped<T>(&self, work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
-        let mut stop = self.stop()?;
-        let asked_to_stop = async {
-            match stop.wait_for(|stop| *stop != Stop::No).await.map(|stop| *stop) {
-                Ok(Stop::Soon(signal) | Stop::Now(signal)) => signal,
-                // Nobody is left who could ask.
-                Ok(Stop::No) | Err(_) => std::future::pending().await,
-            }
-        };
+        let stop = self.signals()?.stop_at_once();
         tokio::select! {
             biased;
             answer = work => answer,
-            signal = asked_to_stop => Err(Error::new(ExitCode(128 + signal), "stopped on request")),
+            signal = signals::wait(stop, |_| true) => Err(stopped(signal)),
         }
     }
 
     /// Leaves the terminal to another program until it ends, or until we are asked by somebody else to stop; then the
-    /// signal that asked comes with how it ended.
+    /// signal that asked comes with how it ended. It has nothing to read where we read a script.
     pub async fn hand_over(&self, program: &Program) -> Result<(ExitStatus, Option<u8>), Error> {
+        let program = if self.script { program.clone().without_input() } else { program.clone() };
         let mut stop = self.stop()?;
         let lent = self.signals()?.lend()?;
         let mut signal = None;
@@ -460,7 +445,7 @@ impl App {
     async fn question(&self, section: Option<&str>, command: Typed) -> Result<Question, Error> {
         let engine = Engine {
             listener: Arc::new(report::Silent),
-            ..self.engine(self.store(section)?, Secrets::default())?
+            ..self.engine_until(self.store(section)?, Secrets::default(), self.signals()?.stop_at_once())?
         };
         let started = RunStarted {
             version: engine.version.clone(),
@@ -479,7 +464,7 @@ impl App {
         Ok(engine.question(started).await?)
     }
 
-    /// Changes when the program is asked to stop.
+    /// Changes when the command is asked to stop, at a safe point or at once.
     pub fn stop(&self) -> Result<watch::Receiver<Stop>, Error> {
         Ok(self.signals()?.stop())
     }
@@ -488,12 +473,21 @@ impl App {
         if let Some(signals) = self.signals.get() {
             return Ok(signals);
         }
-        let signals = Signals::listen(self.style)?;
+        let signals = Signals::listen(self.style, false)?;
         Ok(self.signals.get_or_init(|| signals))
     }
 
     /// The engine, with everything it needs from outside.
     pub fn engine(&self, store: Arc<dyn Store>, secrets: Secrets) -> Result<Engine, Error> {
+        self.engine_until(store, secrets, self.stop()?)
+    }
+
+    fn engine_until(
+        &self,
+        store: Arc<dyn Store>,
+        secrets: Secrets,
+        stop: watch::Receiver<Stop>,
+    ) -> Result<Engine, Error> {
         let this = machine::this_process()?;
         let listener: Arc<dyn Listener> = report::listener(self.style);
         Ok(Engine {
@@ -501,7 +495,7 @@ impl App {
             kinds: Arc::new(Kinds { secrets }),
             clock: Arc::new(SystemClock),
             listener,
-            stop: self.stop()?,
+            stop,
             actor: Actor { user: machine::user(), host: machine::host(), pid: this.pid },
             process: Process { pid: this.pid, start_time: this.start_time, boot_id: this.boot_id },
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -626,12 +620,9 @@ fn shared_journal(server: &JournalServer) -> Result<Arc<dyn Store>, Error> {
     Ok(Arc::new(PostgresStore::open(configuration, server.lease.unwrap_or(postgres::LEASE))?))
 }
 
-fn read_config(path: &Path) -> Result<Config, Error> {
-    let bytes = disk::read(path).map_err(|trouble| Error {
-        code: ExitCode::USAGE,
-        ..Error::from(trouble.hint("name the configuration file with -c FILE or PG_STAGING_CONFIG"))
-    })?;
-    Ok(Config::parse(path, &bytes)?)
+/// The error of a command that a signal ended.
+fn stopped(signal: u8) -> Error {
+    Error::new(ExitCode(128 + signal), "stopped on request")
 }
 
 /// A path that means the same wherever the run is continued from.

@@ -22,6 +22,7 @@ pub struct Restore {
     /// Section of the configuration
     dbname: String,
     /// YYYYMMDD, YYYY-MM-DD, today, yesterday, latest, oldest or active [default: today, or what default_date says]
+    #[arg(id = "backup", value_name = "DATE")]
     date: Option<String>,
 }
 
@@ -43,6 +44,7 @@ pub struct Fetch {
     /// Section of the configuration
     dbname: String,
     /// YYYYMMDD, YYYY-MM-DD, today, yesterday, latest, oldest or active [default: today]
+    #[arg(id = "backup", value_name = "DATE")]
     date: Option<String>,
 }
 

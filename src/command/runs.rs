@@ -1,6 +1,5 @@
 //! `continue` and `rollback`: what works on a run that is there already. Also finds runs by what people type.
 
-use std::io::{IsTerminal as _, Write as _};
 use std::sync::Arc;
 
 use clap::Args;
@@ -10,17 +9,20 @@ use journal::query::{Query, Shown, Summary};
 use journal::run::{Run, Status, StepRecord};
 use journal::store::{Store, Stored};
 
-use super::{App, secrets};
+use super::{App, secrets, signals, stopped};
 use crate::error::{Error, ExitCode};
+use crate::report;
 use crate::step::Secrets;
+use crate::world::terminal;
 
 /// `continue`.
 #[derive(Debug, Args)]
 pub struct Continue {
     /// A part of the run's id, or a section of the configuration [default: the one interrupted run there is]
+    #[arg(id = "open_run", value_name = "RUN")]
     run: Option<String>,
     /// All interrupted and stopped runs, one after the other, oldest first
-    #[arg(long, conflicts_with = "run")]
+    #[arg(long, conflicts_with = "open_run")]
     all: bool,
 }
 
@@ -55,7 +57,7 @@ impl Continue {
 pub(super) async fn carry_on(app: &App, store: Arc<dyn Store>, id: RunId) -> Result<ExitCode, Error> {
     let run = read(&*store, id).await?;
     if app.global.dry_run {
-        crate::report::remaining(&run, false, app.style);
+        report::remaining(&run, false, app.style);
         return Ok(ExitCode::DONE);
     }
     let engine = app.engine(store, secrets_of(app, &run))?;
@@ -69,7 +71,7 @@ impl Rollback {
         let id = find(&*store, &self.run).await?;
         let run = read(&*store, id).await?;
         if app.global.dry_run {
-            crate::report::remaining(&run, true, app.style);
+            report::remaining(&run, true, app.style);
             return Ok(ExitCode::DONE);
         }
         let finished = run.status == Status::Succeeded;
@@ -77,17 +79,17 @@ impl Rollback {
             if !self.force {
                 none_since(&*store, &run).await?;
             }
-            agree(app, &run, "Undo the finished", &what_follows(&run))?;
+            agree(app, &run, "Undo the finished", &what_follows(&run)).await?;
         }
         let engine = app.engine(store, secrets_of(app, &run))?;
         let ask = async || engine.roll_back(id, "asked for by rollback", finished).await;
         let run = app.run_to_its_end(&engine, ask).await?;
         // A run that had failed before stays failed; that it is undone is what was asked for.
         if run.status == Status::Failed {
-            crate::report::undone(&run, app.style);
+            report::undone(&run, app.style);
             return Ok(ExitCode::DONE);
         }
-        crate::report::ended(&run, app.style);
+        report::ended(&run, app.style);
         Ok(ExitCode::of(&run))
     }
 }
@@ -164,6 +166,28 @@ pub fn cannot_read(id: RunId, why: &str) -> Error {
         .hint(format!("use that version; pg_staging inspect {short} tells what can be told by this one"))
 }
 
+/// The newest runs that changed something, or of them those that are not finished: the id that people type, and what
+/// it stands for.
+pub async fn newest(app: &App, limit: usize, open: bool) -> Result<Vec<(String, String)>, Error> {
+    let store = app.store(None)?;
+    let query = Query { limit: (!open).then_some(limit), ..Query::default() };
+    let mut found = Vec::new();
+    for summary in store.runs(&query).await? {
+        if open && summary.status.is_none_or(|status| status.is_finished()) {
+            continue;
+        }
+        let held = store.is_held(summary.id).await?;
+        let run = read(&*store, summary.id).await?;
+        let name = [std::slice::from_ref(&run.started.command), &run.started.arguments].concat().join(" ");
+        let id = summary.id.short();
+        found.push((id.clone(), format!("{id}  {name} ({})", Shown::of(Some(run.status), held).as_str())));
+        if found.len() >= limit {
+            break;
+        }
+    }
+    Ok(found)
+}
+
 /// The one run, of a section or at all, that waits to be continued.
 async fn open_run(store: &dyn Store, section: Option<&str>) -> Result<RunId, Error> {
     let query = Query { section: section.map(str::to_owned), ..Query::default() };
@@ -237,7 +261,7 @@ fn what_follows(run: &Run) -> String {
 }
 
 /// What cannot be gone back on is done only when somebody means it: `verb` the run, and what that leads to.
-pub fn agree(app: &App, run: &Run, verb: &str, then: &str) -> Result<(), Error> {
+pub async fn agree(app: &App, run: &Run, verb: &str, then: &str) -> Result<(), Error> {
     if app.global.yes {
         return Ok(());
     }
@@ -246,15 +270,17 @@ pub fn agree(app: &App, run: &Run, verb: &str, then: &str) -> Result<(), Error> 
     let refused = |why: &str| {
         Err(Error::new(ExitCode::USAGE, format!("{why}: {question}")).hint("add --yes if this is meant"))
     };
-    if !std::io::stdin().is_terminal() {
+    if !terminal::is_attended() {
         return refused("there is nobody to ask");
     }
-    let mut answer = String::new();
-    let asked = std::io::stderr()
-        .write_all(format!("{question} [y/N] ").as_bytes())
-        .and_then(|()| std::io::stdin().read_line(&mut answer));
-    match asked {
-        Ok(_) if matches!(answer.trim(), "y" | "Y" | "yes") => Ok(()),
+    report::text::ask(&format!("{question} [y/N] "));
+    let answer = tokio::select! {
+        biased;
+        answer = terminal::answer() => answer?,
+        signal = signals::wait(app.signals()?.stop_at_once(), |_| true) => return Err(stopped(signal)),
+    };
+    match answer.trim() {
+        "y" | "Y" | "yes" => Ok(()),
         _ => refused("nothing was done"),
     }
 }

@@ -257,8 +257,9 @@ fn misleading_comment(value: &str) -> Option<(&'static str, Option<String>)> {
     None
 }
 
-/// Part of an option's value, fit to be shown: a bad `%` often stands in the password of a URL.
-fn fit_to_show(name: &str, value: &str, part: &str) -> String {
+/// Part of the value of an option, whose name is in lower case, fit to be shown: without the secrets of a URL. A bad `%`
+/// often stands in a password.
+pub fn fit_to_show(name: &str, value: &str, part: &str) -> String {
     let is_url = option(name).is_some_and(|spec| spec.kind.may_hold_secrets());
     if is_url || value.contains("://") { without_secrets(part) } else { part.to_owned() }
 }

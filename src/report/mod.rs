@@ -22,7 +22,7 @@ use journal::query::{Shown, Summary};
 use journal::run::Run;
 use journal::step::{Listener, Progress};
 use journal::store::StoreError;
-
+use tracing::subscriber::DefaultGuard;
 use tracing_subscriber::filter::{FilterExt as _, Targets, filter_fn};
 use tracing_subscriber::fmt;
 use tracing_subscriber::layer::{Layer as _, SubscriberExt as _};
@@ -92,7 +92,7 @@ impl Style {
             quiet: global.quiet,
             verbose: global.verbose,
             debug: global.debug,
-            color: match global.color {
+            color: match global.color.unwrap_or(Color::Auto) {
                 Color::Always => true,
                 Color::Never => false,
                 Color::Auto => terminal && !no_color,
@@ -114,9 +114,10 @@ impl Style {
     }
 }
 
-/// What the rooms below tell goes to standard error: warnings, and with `-d` what happens underneath, the programs that
-/// are run and how they end.
-pub fn log(style: Style) {
+/// What the rooms below tell goes to standard error for as long as what is given back lives: warnings, and with `-d` what
+/// happens underneath, the programs that are run and how they end.
+#[must_use]
+pub fn log(style: Style) -> DefaultGuard {
     let ours = |level| Targets::new().with_target("pg_staging", level);
     let warnings = Warnings::new(style).with_filter(ours(tracing::Level::WARN));
     let lines = style.debug.then(|| {
@@ -124,9 +125,7 @@ pub fn log(style: Style) {
         let beside = filter_fn(|metadata| *metadata.level() > tracing::Level::WARN);
         lines.with_ansi(style.color).with_filter(ours(tracing::Level::DEBUG).and(beside))
     });
-    // An error says that there is one already.
-    let _ =
-        tracing::subscriber::set_global_default(tracing_subscriber::registry().with(warnings).with(lines));
+    tracing::subscriber::set_default(tracing_subscriber::registry().with(warnings).with(lines))
 }
 
 /// A line on standard output.

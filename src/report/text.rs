@@ -1,5 +1,7 @@
 //! Words for plans, endings and errors.
 
+use std::io::Write as _;
+
 use journal::event::{Detail, Effect, PlannedStep};
 use journal::run::{Run, Status, StepStatus};
 use serde_json::Value;
@@ -31,6 +33,12 @@ fn framed(label: &str, text: &str) -> String {
     let mut lines = text.trim_end().lines();
     let first = format!("  {label}: {}", lines.next().unwrap_or_default());
     lines.fold(first, |all, line| format!("{all}\n  {:width$}  {line}", "", width = label.len()))
+}
+
+/// A question, which the answer is typed behind.
+pub fn ask(question: &str) {
+    // Nobody is left to ask when it cannot be printed; then nothing is answered either.
+    let _ = write!(std::io::stderr().lock(), "{question}");
 }
 
 /// A plan, one line a step.

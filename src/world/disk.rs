@@ -2,7 +2,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -135,6 +135,31 @@ pub fn files_with_suffix(folder: &Path, suffix: &str) -> Result<Vec<PathBuf>, Tr
     }
     found.sort();
     Ok(found)
+}
+
+/// The names in a folder, in order, each with whether it is a folder itself or leads to one.
+pub fn names(folder: &Path) -> Result<Vec<(String, bool)>, Trouble> {
+    let failed = |error: io::Error| refused("list", folder, &error);
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).map_err(failed)? {
+        let entry = entry.map_err(failed)?;
+        // What cannot be typed as text is not offered.
+        if let Ok(name) = entry.file_name().into_string() {
+            found.push((name, entry.path().is_dir()));
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+/// Takes a file away from everybody but its owner; fine when it is not there.
+pub fn make_private(path: &Path) -> Result<(), Trouble> {
+    match fs::set_permissions(path, fs::Permissions::from_mode(0o600)) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(refused("change the mode of", path, &error))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Bytes that may still be written to the file system of `path` by us.

@@ -13,6 +13,7 @@ pub mod machine;
 pub mod postgres;
 pub mod process;
 pub mod service;
+pub mod terminal;
 pub mod web;
 
 use std::fmt;

@@ -103,6 +103,7 @@ pub struct Program {
     environment: Vec<(OsString, OsString)>,
     folder: Option<PathBuf>,
     limit: Option<Duration>,
+    without_input: bool,
 }
 
 impl Program {
@@ -146,6 +147,13 @@ impl Program {
         self
     }
 
+    /// Gives it nothing to read where it would be handed our standard input.
+    #[must_use]
+    pub fn without_input(mut self) -> Program {
+        self.without_input = true;
+        self
+    }
+
     /// Its name, without folders.
     pub fn name(&self) -> String {
         self.path.file_name().unwrap_or(self.path.as_os_str()).to_string_lossy().into_owned()
@@ -182,6 +190,9 @@ impl Program {
         let modes = tcgetattr(io::stdin()).ok();
         let mut command = self.command();
         command.kill_on_drop(true);
+        if self.without_input {
+            command.stdin(Stdio::null());
+        }
         // Not KILL: what reads lines puts the terminal's modes back first.
         end_with_us(&mut command, Signal::TERM);
         let mut child = self.spawn(&mut command)?;
