@@ -52,7 +52,16 @@ const DOORS: &[(&str, &[&str])] = &[
     ("std::process::Command", &["src/world/process.rs"]),
     ("std::process::Stdio", &["src/world/process.rs"]),
     ("tokio::process", &["src/world/process.rs"]),
-    ("tokio_postgres", &["src/world/postgres.rs", "src/world/postgres/"]),
+    (
+        "tokio_postgres",
+        &[
+            "src/world/postgres.rs",
+            "src/world/postgres/",
+            "src/world/connection.rs",
+            "journal/src/store/postgres.rs",
+            "journal/src/store/postgres/",
+        ],
+    ),
     ("reqwest", &["src/world/web.rs", "src/world/web/"]),
     ("rustls", &["src/world/web.rs", "src/world/web/", "src/world/postgres/"]),
     ("rustix", &["src/world/", "journal/src/store/"]),

@@ -31,6 +31,7 @@ mod far;
 mod filtering;
 mod follow;
 mod init;
+mod journal_on_postgres;
 mod killed;
 mod listings;
 mod live;

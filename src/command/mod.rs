@@ -19,6 +19,7 @@ pub mod inspect;
 mod live;
 pub mod mending;
 pub mod pgbouncer;
+mod place;
 pub mod pooling;
 pub mod psql;
 pub mod purge;
@@ -46,10 +47,10 @@ use journal::engine::{Engine, EngineError, Question};
 use journal::event::{Actor, Detail, Failure, OnFailure, Process, RunStarted};
 use journal::run::{Run, Status};
 use journal::step::{Listener, Stop};
-use journal::store::files::FileStore;
 use journal::store::{Store, StoreError};
 use tokio::sync::watch;
 
+use self::place::Place;
 use self::signals::Signals;
 use crate::cli::{Command, Global};
 use crate::config::{self, Config, ConfigError, Target};
@@ -164,28 +165,21 @@ impl App {
     /// The journal: where the command line says, else the section, else the usual place. Where no section is asked
     /// for, it is the one that all sections share.
     pub fn store(&self, section: Option<&str>) -> Result<Arc<dyn Store>, Error> {
-        Ok(Arc::new(FileStore::open(self.journal(section)?)?))
+        self.journal_place(section)?.open()
     }
 
-    /// The folder of the journal, which may not be there yet.
-    pub fn journal(&self, section: Option<&str>) -> Result<PathBuf, Error> {
-        place_or_usual(self.wanted_journal(section)?)
+    /// The journal, when there is one already, or when it is on a server.
+    pub fn store_if_there(&self, section: Option<&str>) -> Result<Option<Arc<dyn Store>>, Error> {
+        let place = self.journal_place(section)?;
+        if place.is_there()? { place.open().map(Some) } else { Ok(None) }
     }
 
-    /// The folder that the command line or the configuration wants; none where neither says anything.
-    fn wanted_journal(&self, section: Option<&str>) -> Result<Option<PathBuf>, Error> {
+    fn journal_place(&self, section: Option<&str>) -> Result<Place, Error> {
         let wanted = match &self.global.journal {
             Some(place) => Some(place.clone()),
             None => self.configured_journal(section)?,
         };
-        match wanted {
-            Some(place) if place.contains("://") => {
-                Err(Error::new(ExitCode::USAGE, "this version keeps its journal in a folder only")
-                    .hint("name a folder with --journal or journal"))
-            }
-            Some(place) => expand_home(&place).map(Some),
-            None => Ok(None),
-        }
+        Place::of(wanted.as_deref())
     }
 
     fn configured_journal(&self, section: Option<&str>) -> Result<Option<String>, Error> {
@@ -370,7 +364,7 @@ impl App {
         command: Typed,
         work: impl Future<Output = Result<T, Error>>,
     ) -> Result<T, Error> {
-        let place = self.wanted_journal(section)?;
+        let place = self.journal_place(section)?;
         let question = match self.question(place, section, command).await {
             Ok(question) => Some(question),
             Err(error) => {
@@ -417,13 +411,8 @@ impl App {
         Ok((status?, signal))
     }
 
-    async fn question(
-        &self,
-        place: Option<PathBuf>,
-        section: Option<&str>,
-        command: Typed,
-    ) -> Result<Question, Error> {
-        let store = Arc::new(FileStore::open(place_or_usual(place)?)?);
+    async fn question(&self, place: Place, section: Option<&str>, command: Typed) -> Result<Question, Error> {
+        let store = place.open()?;
         let engine = Engine {
             listener: Arc::new(report::Silent),
             ..self.engine_until(store, Secrets::default(), self.signals()?.stop_at_once())?
@@ -598,22 +587,4 @@ pub fn absolute(path: &Path) -> Result<PathBuf, Error> {
     std::path::absolute(path).map_err(|error| {
         Error::new(ExitCode::USAGE, format!("'{}' is not a path", path.display())).because(error)
     })
-}
-
-/// The folder of the journal that is wanted, or else the usual one.
-fn place_or_usual(wanted: Option<PathBuf>) -> Result<PathBuf, Error> {
-    match wanted {
-        Some(place) => absolute(&place),
-        None => absolute(&machine::default_journal()?),
-    }
-}
-
-fn expand_home(path: &str) -> Result<PathBuf, Error> {
-    match (path.strip_prefix("~/"), machine::home()) {
-        (Some(rest), Some(home)) => Ok(home.join(rest)),
-        (Some(_), None) => {
-            Err(Error::new(ExitCode::USAGE, format!("cannot tell what ~ is in '{path}': HOME is not set")))
-        }
-        (None, _) => Ok(PathBuf::from(path)),
-    }
 }
