@@ -19,7 +19,11 @@ use std::{
 };
 
 use conformance::{Factory, keeps_every_promise};
-use journal::store::{Store, postgres::PostgresStore};
+use journal::store::{
+    Store,
+    postgres::{PostgresStore, Refused},
+};
+use tokio_postgres::NoTls;
 
 use crate::stage::{Bouncer, BouncerOptions, Cluster, LOCAL, Stage};
 
@@ -70,7 +74,19 @@ impl<'stage> Database<'stage> {
 
     /// A store as another process would have it, with leases of that length.
     fn store(&self, lease: Duration) -> PostgresStore {
-        PostgresStore::open(self.url("postgres", "").parse().unwrap(), lease).unwrap()
+        let url = self.url("postgres", "");
+        let config: tokio_postgres::Config = url.parse().unwrap();
+        let connect = move || {
+            let config = config.clone();
+            let connected = async move {
+                let refused = |error: tokio_postgres::Error| Refused { what: error.to_string(), hint: None };
+                let (client, connection) = config.connect(NoTls).await.map_err(refused)?;
+                tokio::spawn(connection);
+                Ok(client)
+            };
+            Box::pin(connected) as _
+        };
+        PostgresStore::open(url, lease, Box::new(connect)).unwrap()
     }
 
     fn psql(&self, sql: &str) -> String {

@@ -5,12 +5,13 @@ use std::sync::Arc;
 
 use journal::store::Store;
 use journal::store::files::FileStore;
-use journal::store::postgres::{self, PostgresStore};
+use journal::store::postgres::{self, PostgresStore, Refused};
 
 use super::absolute;
 use crate::config::{JournalServer, without_secrets};
 use crate::error::{Error, ExitCode};
-use crate::world::{connection, disk, machine};
+use crate::world::postgres::Destination;
+use crate::world::{Trouble, disk, machine};
 
 /// Where the journal is wanted.
 pub(super) enum Place {
@@ -69,9 +70,19 @@ impl Place {
 }
 
 fn shared(server: &JournalServer) -> Result<Arc<dyn Store>, Error> {
-    let configuration = connection::of_url(&server.url, "pg_staging journal")
+    let to = Destination::of(&server.url, "pg_staging journal")
         .map_err(|trouble| Error { code: ExitCode::USAGE, ..trouble.into() })?;
-    Ok(Arc::new(PostgresStore::open(configuration, server.lease.unwrap_or(postgres::LEASE))?))
+    let (to, lease) = (Arc::new(to), server.lease.unwrap_or(postgres::LEASE));
+    let place = to.place().to_owned();
+    let connect = move || {
+        let to = Arc::clone(&to);
+        Box::pin(async move { to.connect().await.map_err(refused) }) as _
+    };
+    Ok(Arc::new(PostgresStore::open(place, lease, Box::new(connect))?))
+}
+
+fn refused(trouble: Trouble) -> Refused {
+    Refused { what: trouble.cause.unwrap_or(trouble.message), hint: trouble.hint }
 }
 
 /// A path with `~/` replaced.

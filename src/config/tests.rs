@@ -342,6 +342,7 @@ fn a_journal_on_a_server_may_say_how_long_its_leases_are() {
         "postgres://db/j?lease=",
         "postgres://db/j?lease=0s",
         "postgres://db/j?lease=2",
+        "postgres://db/j?lease=25h",
         "mysql://db/j",
         "/j",
     ] {

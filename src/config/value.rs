@@ -92,6 +92,9 @@ impl Serialize for JournalLocation {
     }
 }
 
+/// What a process that died held is not free before its lease has ended.
+const LONGEST_LEASE: Duration = Duration::from_secs(24 * 3600);
+
 /// A journal on a server of PostgreSQL's.
 #[derive(Clone, PartialEq, Eq)]
 pub struct JournalServer {
@@ -114,8 +117,8 @@ impl JournalServer {
             options.split('&').partition(|option| option.starts_with("lease="));
         let lease = leases.last().and_then(|option| option.strip_prefix("lease="));
         let length = |text: &str| {
-            let length = duration(text).ok().filter(|length| !length.is_zero());
-            length.ok_or_else(|| "has a lease that is no length of time, as 30s or 5m are".to_owned())
+            let length = duration(text).ok().filter(|length| !length.is_zero() && *length <= LONGEST_LEASE);
+            length.ok_or_else(|| "has a lease that is no length of time from 1s to 24h".to_owned())
         };
         let query = if others.is_empty() { String::new() } else { format!("?{}", others.join("&")) };
         Ok(JournalServer { url: format!("{place}{query}"), lease: lease.map(length).transpose()? })

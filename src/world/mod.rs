@@ -5,7 +5,6 @@
 
 pub mod archive;
 pub mod bouncer;
-pub mod connection;
 pub mod disk;
 pub mod far;
 pub mod libpq;

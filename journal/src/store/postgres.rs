@@ -25,11 +25,12 @@ use std::collections::BTreeMap;
 use std::future::Future;
 use std::io;
 use std::path::PathBuf;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use tokio_postgres::Config;
+use tokio_postgres::Client;
 
 use self::keeper::Keeper;
 use self::link::Link;
@@ -42,6 +43,20 @@ use crate::step::Progress;
 
 /// How long an ownership lasts when nothing else is said: long enough for a server to be restarted.
 pub const LEASE: Duration = Duration::from_secs(30);
+
+/// Makes a connection to the server, and has it at work on the runtime that it is made on. How one gets in, and whether
+/// TLS is spoken, is the caller's to know.
+pub type Connect =
+    Box<dyn Fn() -> Pin<Box<dyn Future<Output = Result<Client, Refused>> + Send>> + Send + Sync>;
+
+/// Why no connection was made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refused {
+    /// In words, without anything that is secret.
+    pub what: String,
+    /// What may mend it.
+    pub hint: Option<String>,
+}
 
 /// A store whose clones share what they keep.
 #[derive(Clone)]
@@ -57,12 +72,12 @@ struct Inner {
 }
 
 impl PostgresStore {
-    /// The store on the server and database that `config` leads to, directly or through pgbouncer. It is connected to when
-    /// it is first used; its tables are made when they are missing.
+    /// The store in the database that `connect` leads to, directly or through pgbouncer. It is connected to when it is
+    /// first used; its tables are made when they are missing. `place` says to people where that is, and holds no secret.
     ///
     /// Who owns a run owns it for `lease` at a time: a process that dies holds its run for no longer.
-    pub fn open(config: Config, lease: Duration) -> Result<PostgresStore, StoreError> {
-        let link = Link::new(config, lease);
+    pub fn open(place: String, lease: Duration, connect: Connect) -> Result<PostgresStore, StoreError> {
+        let link = Link::new(place, connect, lease);
         let keeper = Keeper::start().map_err(|source| StoreError::Io {
             what: "start a thread for",
             path: PathBuf::from(link.place()),

@@ -6,20 +6,22 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::sync::Mutex;
-use tokio_postgres::config::Host;
 use tokio_postgres::error::SqlState;
-use tokio_postgres::{Client, Config, NoTls, SimpleQueryMessage};
+use tokio_postgres::{Client, SimpleQueryMessage};
 
 use super::super::StoreError;
-use super::schema;
+use super::{Connect, Refused, schema};
 use crate::clock::{Clock as _, SystemClock};
 
 /// The shortest and the longest wait before something is tried again.
 const FIRST_WAIT: Duration = Duration::from_millis(50);
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
+
+/// How long a question is asked again while no answer comes.
+const QUESTION: Duration = Duration::from_secs(30);
 
 /// A row of text; NULL is `None`.
 pub(super) type Row = Vec<Option<String>>;
@@ -28,19 +30,19 @@ pub(super) type Rows = Vec<Row>;
 
 /// A connection that mends itself.
 pub(super) struct Link {
-    config: Config,
     place: String,
-    /// How long a lost connection is tried to be made again, where nothing else sets an end.
-    patience: Duration,
+    connect: Connect,
+    /// How long an ownership lasts. An answer on which one depends is waited for a third of that at most, so that there
+    /// is time to ask again: a pooler may keep us waiting for a server that is gone, where a new connection is answered.
+    lease: Duration,
     client: Mutex<Option<Arc<Client>>>,
     /// Whether the server was reached before, and found to be one that we can use.
     known: AtomicBool,
 }
 
 impl Link {
-    pub(super) fn new(config: Config, patience: Duration) -> Link {
-        let place = place(&config);
-        Link { config, place, patience, client: Mutex::default(), known: AtomicBool::new(false) }
+    pub(super) fn new(place: String, connect: Connect, lease: Duration) -> Link {
+        Link { place, connect, lease, client: Mutex::default(), known: AtomicBool::new(false) }
     }
 
     /// Where the journal is, for people.
@@ -50,19 +52,24 @@ impl Link {
 
     /// The rows of one statement, which must be one that may be said twice: it is said again when no answer came.
     pub(super) async fn rows(&self, sql: &str) -> Result<Rows, StoreError> {
-        self.rows_until(sql, SystemClock.monotonic() + self.patience).await
+        self.ask(sql, SystemClock.uptime() + QUESTION, QUESTION / 3).await
     }
 
-    /// The same, tried again until that moment.
-    pub(super) async fn rows_until(&self, sql: &str, end: Instant) -> Result<Rows, StoreError> {
+    /// The same for somebody who owns something until then, as [`SystemClock::uptime`] counts.
+    pub(super) async fn rows_until(&self, sql: &str, end: Duration) -> Result<Rows, StoreError> {
+        self.ask(sql, end, self.lease / 3).await
+    }
+
+    /// Asks until `end`, and waits no longer than `limit` for each answer.
+    async fn ask(&self, sql: &str, end: Duration, limit: Duration) -> Result<Rows, StoreError> {
         let mut wait = FIRST_WAIT;
         loop {
-            let trouble = match self.once(sql, end).await {
+            let trouble = match self.once(sql, end, limit).await {
                 Ok(rows) => return Ok(rows),
                 Err(trouble) => trouble,
             };
             let known = self.known.load(Ordering::Relaxed);
-            if !(trouble.passes && known && SystemClock.monotonic() + wait < end) {
+            if !(trouble.passes && known && SystemClock.uptime() + wait < end) {
                 return Err(trouble.at(&self.place));
             }
             SystemClock.sleep(wait).await;
@@ -70,10 +77,9 @@ impl Link {
         }
     }
 
-    async fn once(&self, sql: &str, end: Instant) -> Result<Rows, Trouble> {
-        // A pooler may keep a question waiting for a server that is gone, where a new one would be answered.
-        let left = end.saturating_duration_since(SystemClock.monotonic());
-        let limit = left.min(self.patience / 3).max(FIRST_WAIT);
+    async fn once(&self, sql: &str, end: Duration, limit: Duration) -> Result<Rows, Trouble> {
+        let left = end.saturating_sub(SystemClock.uptime());
+        let limit = left.min(limit).max(FIRST_WAIT);
         let late = || Trouble::passing(format!("no answer within {limit:?}"));
         let asked = async { ask(&*self.client().await?, sql).await };
         let answer = tokio::time::timeout(limit, asked).await.unwrap_or_else(|_| Err(late()));
@@ -88,9 +94,7 @@ impl Link {
         if let Some(client) = slot.as_ref().filter(|client| !client.is_closed()) {
             return Ok(Arc::clone(client));
         }
-        let (client, connection) = self.config.connect(NoTls).await?;
-        // What goes wrong on the connection is told to whoever waits for an answer.
-        tokio::spawn(async move { connection.await.ok() });
+        let client = (self.connect)().await?;
         if !self.known.load(Ordering::Relaxed) {
             schema::ensure(&client).await?;
             self.known.store(true, Ordering::Relaxed);
@@ -147,6 +151,13 @@ impl Trouble {
     }
 }
 
+impl From<Refused> for Trouble {
+    /// Whatever it is, somebody may mend it before the end.
+    fn from(Refused { what, hint }: Refused) -> Self {
+        Trouble { hint, ..Trouble::passing(what) }
+    }
+}
+
 impl From<tokio_postgres::Error> for Trouble {
     fn from(error: tokio_postgres::Error) -> Self {
         let Some(db) = error.as_db_error() else {
@@ -179,19 +190,4 @@ fn passes(code: &SqlState) -> bool {
             SqlState::T_R_SERIALIZATION_FAILURE,
         ]
         .contains(code)
-}
-
-/// Hosts, ports and database, without anything that is secret.
-fn place(config: &Config) -> String {
-    let hosts = config.get_hosts().iter().enumerate().map(|(index, host)| {
-        let host = match host {
-            Host::Tcp(name) => name.clone(),
-            Host::Unix(folder) => folder.display().to_string(),
-        };
-        let ports = config.get_ports();
-        let port = ports.get(index).or(ports.first()).copied().unwrap_or(5432);
-        format!("{host}:{port}")
-    });
-    let database = config.get_dbname().or(config.get_user()).unwrap_or_default();
-    format!("postgres://{}/{database}", hosts.collect::<Vec<_>>().join(","))
 }

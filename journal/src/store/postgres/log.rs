@@ -1,7 +1,7 @@
 //! The ownership of one run: its appends, the task that renews its lease, and how it ends.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio::sync::watch;
@@ -54,10 +54,11 @@ impl PostgresLog {
     ) -> Result<PostgresLog, StoreError> {
         let link = &inner.link;
         let said = statement::claim(run, &claim, SystemClock.mint(), inner.lease);
-        let asked = SystemClock.monotonic();
-        let answer = link.rows(&said).await?;
+        let asked = SystemClock.uptime();
+        let end = asked.saturating_add(inner.lease);
+        let answer = link.rows_until(&said, end).await?;
         let (epoch, next, head) = claimed(link, answer)?;
-        let (until, renewed) = watch::channel(asked + inner.lease);
+        let (until, renewed) = watch::channel(end);
         let owned = Owned { run, epoch };
         let (board, shown) = watch::channel(None);
         let tasks = [
@@ -100,23 +101,23 @@ fn claimed(link: &Link, answer: Rows) -> Result<(u64, u64, Hash), StoreError> {
 }
 
 /// Renews the lease, three times in its length, and moves `until` on; ends when the ownership does.
-async fn renew(inner: Arc<Inner>, owned: Owned, until: watch::Sender<Instant>) {
+async fn renew(inner: Arc<Inner>, owned: Owned, until: watch::Sender<Duration>) {
     let said = statement::renew(owned.run, owned.epoch, inner.lease);
     loop {
         SystemClock.sleep(inner.lease / 3).await;
-        let asked = SystemClock.monotonic();
+        let asked = SystemClock.uptime();
         let end = *until.borrow();
         let still = match inner.link.rows_until(&said, end).await {
             Ok(rows) => first(&rows).and_then(|text| answer::boolean(Some(text))) == Some(true),
             // What cannot be mended may still be mended by somebody else before the end.
-            Err(_) if SystemClock.monotonic() < end => continue,
+            Err(_) if SystemClock.uptime() < end => continue,
             Err(_) => false,
         };
         if !still {
-            until.send_replace(SystemClock.monotonic());
+            until.send_replace(SystemClock.uptime());
             return;
         }
-        until.send_replace(asked + inner.lease);
+        until.send_replace(asked.saturating_add(inner.lease));
     }
 }
 
@@ -125,7 +126,7 @@ async fn show(inner: Arc<Inner>, owned: Owned, mut board: watch::Receiver<Option
     while board.changed().await.is_ok() {
         let Some(text) = board.borrow_and_update().clone() else { continue };
         let said = statement::show(owned.run, owned.epoch, &text);
-        let _ = inner.link.rows_until(&said, SystemClock.monotonic() + PACE).await;
+        let _ = inner.link.rows_until(&said, SystemClock.uptime() + PACE).await;
         SystemClock.sleep(PACE).await;
     }
 }
@@ -183,7 +184,7 @@ impl Drop for PostgresLog {
         }
         let inner = Arc::clone(&self.inner);
         self.inner.keeper.run_within(FAREWELL, async move {
-            let end = SystemClock.monotonic() + FAREWELL;
+            let end = SystemClock.uptime() + FAREWELL;
             // What is not given back ends by itself.
             let _ = inner.link.rows_until(&statement::release(run, epoch), end).await;
         });
