@@ -3,6 +3,8 @@
 #[path = "../journal/tests/conformance/mod.rs"]
 mod conformance;
 mod controllers;
+mod getting_in;
+mod looking_on;
 #[path = "../journal/tests/material/mod.rs"]
 mod material;
 #[path = "../journal/tests/protocol/mod.rs"]

@@ -1,6 +1,6 @@
 //! Several controllers at work with one journal: who may act, and what becomes of one who may not any more.
 
-use std::{fs, time::Duration};
+use std::{fs, process::Command, time::Duration};
 
 use rustix::process::Signal;
 use serde_json::Value;
@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::Database;
 use crate::{
     gate::Gate,
-    stage::{Outcome, Program, Site, SiteOptions, Stage, StageOptions, wait_until},
+    stage::{Bouncer, BouncerOptions, Outcome, Program, Site, SiteOptions, Stage, StageOptions, wait_until},
     traces::{Traces, error, last_run, plain, says, succeeds},
 };
 
@@ -17,7 +17,7 @@ const DAY: &str = "20261121";
 const LIMIT: Duration = Duration::from_secs(120);
 
 /// A site whose journal is in that database.
-fn site(database: &Database<'_>, lease: &str) -> Site<'static> {
+pub(super) fn site(database: &Database<'_>, lease: &str) -> Site<'static> {
     let mut site = Site::new(Stage::shared().unwrap(), &SiteOptions::default()).unwrap();
     site.set("retry_limit", "10s").unwrap();
     site.set("journal", &database.url("postgres", &format!("?lease={lease}"))).unwrap();
@@ -41,9 +41,16 @@ impl Database<'_> {
 }
 
 /// The program on another machine, as far as that matters: nothing of what the first one has at home.
-fn elsewhere(site: &Site<'_>, arguments: &[&str]) -> Outcome {
+pub(super) fn command_elsewhere(site: &Site<'_>, arguments: &[&str]) -> Command {
     let home = site.stage().scratch().new_folder("elsewhere").unwrap();
-    site.spawn_command(site.command(arguments).env("HOME", &home).current_dir(&home)).unwrap().wait().unwrap()
+    let mut command = site.command(arguments);
+    command.env("HOME", &home).current_dir(&home);
+    command
+}
+
+/// The same, run to its end.
+pub(super) fn elsewhere(site: &Site<'_>, arguments: &[&str]) -> Outcome {
+    site.spawn_command(&mut command_elsewhere(site, arguments)).unwrap().wait().unwrap()
 }
 
 fn id_of_the_last_run(site: &Site<'_>) -> String {
@@ -164,8 +171,23 @@ fn a_run_whose_process_was_killed_goes_on_from_another_machine_when_its_lease_ha
 #[test]
 fn a_server_that_is_restarted_under_a_run_loses_nothing_and_doubles_nothing() {
     let stage = Stage::start(&StageOptions::default()).unwrap();
-    let database = Database::on(&stage);
-    let site = site(&database, "120s");
+    restarts_under_a_run(&stage, &Database::on(&stage));
+}
+
+#[test]
+fn a_server_that_is_restarted_behind_pgbouncer_loses_nothing_and_doubles_nothing() {
+    let stage = Stage::start(&StageOptions::default()).unwrap();
+    let mut database = Database::on(&stage);
+    let alias = (database.name.clone(), database.name.clone());
+    let bouncer =
+        Bouncer::start(&stage, &BouncerOptions { aliases: vec![alias], ..BouncerOptions::default() })
+            .unwrap();
+    database.port = bouncer.port();
+    restarts_under_a_run(&stage, &database);
+}
+
+fn restarts_under_a_run(stage: &Stage, database: &Database<'_>) {
+    let site = site(database, "120s");
     let gate = Gate::new(&site, "pre", "wait.sql", "CREATE TABLE after_the_gate ();");
     let mut program = site.spawn(&["restore", &site.section(), DAY]).unwrap();
     let waiting = gate.wait(&mut program);
@@ -179,7 +201,7 @@ fn a_server_that_is_restarted_under_a_run_loses_nothing_and_doubles_nothing() {
     let outcome = program.wait().unwrap();
     assert_eq!(outcome.code, 0, "{outcome}");
     assert_eq!(status(&site), "succeeded");
-    let undisturbed = self::site(&database, "120s");
+    let undisturbed = self::site(database, "120s");
     let before: u32 = database.events().trim().parse().unwrap();
     undisturbed.add_sql("pre", "wait.sql", "CREATE TABLE after_the_gate ();").unwrap();
     succeeds(&undisturbed, &["restore", &undisturbed.section(), DAY]);

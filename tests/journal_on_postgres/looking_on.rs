@@ -1,0 +1,146 @@
+//! Who looks on from another machine sees what the owner does: `history`, `inspect`, `audit` and `follow`.
+
+use serde_json::{Value, json};
+
+use super::{
+    Database,
+    controllers::{command_elsewhere, elsewhere, site},
+};
+use crate::{
+    gate::Gate,
+    stage::{Outcome, Program, Site},
+    traces::{last_run, succeeds},
+};
+
+const DAY: &str = "20261121";
+
+fn begins_elsewhere(site: &Site<'_>, arguments: &[&str]) -> Program {
+    site.spawn_command(&mut command_elsewhere(site, arguments)).unwrap()
+}
+
+fn lines(outcome: &Outcome) -> Vec<Value> {
+    outcome.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+fn asks(site: &Site<'_>, arguments: &[&str]) -> Value {
+    let outcome = elsewhere(site, &[arguments, &["--json"]].concat());
+    assert_eq!(outcome.code, 0, "{outcome}");
+    serde_json::from_str(&outcome.stdout).unwrap()
+}
+
+fn follows_from_elsewhere(database: &Database<'_>) {
+    let site = site(database, "60s");
+    let gate = Gate::new(&site, "post", "wait.sql", "");
+    let mut run = site.spawn(&["restore", &site.section(), DAY]).unwrap();
+    let waiting = gate.wait(&mut run);
+    let at_work = &asks(&site, &["history"])["runs"][0];
+    assert_eq!((&at_work["status"], &at_work["actor"]["pid"]), (&json!("running"), &json!(run.pid())));
+    assert_eq!(at_work["step"], "post_sql");
+    let id = at_work["id"].as_str().unwrap();
+    let mut follow = begins_elsewhere(&site, &["follow"]);
+    let mut as_json = begins_elsewhere(&site, &["follow", id, "--json"]);
+    follow.wait_until_it_says("vacuum").unwrap();
+    as_json.wait_until_it_says("child_started").unwrap();
+    assert!(follow.is_running().unwrap() && as_json.is_running().unwrap());
+    drop(waiting);
+    let (run, follow, as_json) = (run.wait().unwrap(), follow.wait().unwrap(), as_json.wait().unwrap());
+    assert_eq!((run.code, follow.code, as_json.code), (0, 0, 0), "{run}{follow}{as_json}");
+    assert_eq!(follow.stdout, run.stdout);
+    let told = lines(&as_json);
+    let (last, events) = told.split_last().unwrap();
+    let journal = asks(&site, &["inspect", id]);
+    let hashes = |events: &[Value]| events.iter().map(|event| event["hash"].clone()).collect::<Vec<_>>();
+    assert_eq!(hashes(events), hashes(journal["events"].as_array().unwrap()));
+    assert_eq!(last["run"], journal["run"]);
+}
+
+#[test]
+fn a_run_is_followed_from_another_machine_and_its_exit_code_returned() {
+    follows_from_elsewhere(&Database::new());
+}
+
+#[test]
+fn a_run_is_followed_through_a_pgbouncer_that_pools_transactions() {
+    follows_from_elsewhere(&Database::through_pgbouncer());
+}
+
+#[test]
+fn whoever_follows_a_controller_that_dies_hears_of_it_when_its_lease_has_ended() {
+    let database = Database::new();
+    let site = site(&database, "4s");
+    let gate = Gate::new(&site, "post", "wait.sql", "");
+    let mut run = site.spawn(&["restore", &site.section(), DAY]).unwrap();
+    let waiting = gate.wait(&mut run);
+    let mut follow = begins_elsewhere(&site, &["follow", "--json"]);
+    follow.wait_until_it_says("child_started").unwrap();
+    run.kill().unwrap();
+    let outcome = follow.wait().unwrap();
+    assert_eq!(outcome.code, 3, "{outcome}");
+    assert_eq!(lines(&outcome).last().unwrap()["run"]["status"], "interrupted");
+    drop(waiting);
+}
+
+#[test]
+fn what_happened_on_one_machine_is_told_in_full_on_another() {
+    let database = Database::through_pgbouncer();
+    let site = site(&database, "60s");
+    let section = site.section();
+    // More than the events of one page.
+    for _ in 0..4 {
+        succeeds(&site, &["restore", &section, DAY]);
+        succeeds(&site, &["drop", &section, DAY, "--force"]);
+    }
+    succeeds(&site, &["restore", &section, DAY]);
+    let told = lines(&elsewhere(&site, &["audit", "--format", "json"]));
+    assert!(told.len() > 128, "{}", told.len());
+    assert!(told.is_sorted_by(|a, b| a["seq"].as_u64() < b["seq"].as_u64()));
+    let runs = asks(&site, &["history"])["runs"].as_array().unwrap().clone();
+    assert_eq!(runs.len(), 9);
+    let mut inspected = Vec::new();
+    for run in &runs {
+        let run = asks(&site, &["inspect", run["id"].as_str().unwrap()]);
+        inspected.extend(run["events"].as_array().unwrap().clone());
+    }
+    inspected.sort_by_key(|event| event["seq"].as_u64());
+    assert_eq!(told, inspected);
+    let last = lines(&elsewhere(&site, &["audit", "--format", "json", "--limit", "5"]));
+    assert_eq!(last, told[told.len() - 5..]);
+    let drops = lines(&elsewhere(&site, &["audit", &section, "--command", "drop", "--format", "json"]));
+    let ids = |command: &str| {
+        let of = runs.iter().filter(|run| run["command"] == command);
+        of.map(|run| run["id"].clone()).collect::<Vec<_>>()
+    };
+    assert!(!drops.is_empty() && drops.iter().all(|event| ids("drop").contains(&event["run"])));
+    assert_eq!(
+        asks(&site, &["history", "--command", "drop", "--limit", "2"])["runs"].as_array().unwrap().len(),
+        2
+    );
+    let live = elsewhere(&site, &["inspect", "--live", &section]);
+    assert_eq!(live.code, 0, "{live}");
+    let newest = last_run(&site)["id"].as_str().unwrap().to_owned();
+    assert!(
+        live.stdout.contains(&site.copy(DAY)) && live.stdout.contains(&newest[newest.len() - 8..]),
+        "{live}"
+    );
+}
+
+/// What is too large for an event is shared as well: the list of what a dump holds and of what is kept of it.
+#[test]
+fn attachments_are_read_on_another_machine() {
+    let database = Database::new();
+    let site = site(&database, "4s");
+    let gate = Gate::new(&site, "pre", "wait.sql", "");
+    let mut run = site.spawn(&["restore", &site.section(), DAY]).unwrap();
+    let waiting = gate.wait(&mut run);
+    run.kill().unwrap();
+    let id = last_run(&site)["id"].as_str().unwrap().to_owned();
+    assert_ne!(database.psql("SELECT count(*) FROM staging_journal.attachment"), "0\n");
+    drop(waiting);
+    gate.remove(&site, "pre", "wait.sql");
+    // Nothing of the first machine's files is left.
+    std::fs::remove_dir_all(site.tmpdir()).unwrap();
+    std::fs::create_dir(site.tmpdir()).unwrap();
+    let outcome = elsewhere(&site, &["--wait=100s", "continue", &id]);
+    assert_eq!(outcome.code, 0, "{outcome}");
+    assert_eq!(site.active().unwrap(), Some(site.copy(DAY)));
+}
