@@ -1,5 +1,7 @@
 //! Who looks on from another machine sees what the owner does: `history`, `inspect`, `audit` and `follow`.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
 use super::{
@@ -8,7 +10,7 @@ use super::{
 };
 use crate::{
     gate::Gate,
-    stage::{Outcome, Program, Site},
+    stage::{Outcome, Program, Site, wait_until},
     traces::{last_run, succeeds},
 };
 
@@ -143,4 +145,44 @@ fn attachments_are_read_on_another_machine() {
     let outcome = elsewhere(&site, &["--wait=100s", "continue", &id]);
     assert_eq!(outcome.code, 0, "{outcome}");
     assert_eq!(site.active().unwrap(), Some(site.copy(DAY)));
+}
+
+/// Rows of runs that were read: one after the other, and by an index.
+fn rows_read(database: &Database<'_>) -> (u64, u64) {
+    let gone = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid() \
+                AND backend_type = 'client backend'";
+    wait_until("the program's session to end", Duration::from_secs(60), || database.psql(gone) == "0\n")
+        .unwrap();
+    let read = "SELECT seq_tup_read, idx_tup_fetch FROM pg_stat_user_tables WHERE relid = 'staging_journal.run'::regclass";
+    let read = database.psql(read);
+    let (one_by_one, by_index) = read.trim().split_once('|').unwrap();
+    (one_by_one.parse().unwrap(), by_index.parse().unwrap())
+}
+
+#[test]
+fn history_never_looks_at_every_run() {
+    let database = Database::new();
+    let site = site(&database, "60s");
+    let section = site.section();
+    succeeds(&site, &["history"]);
+    database.psql(
+        "INSERT INTO staging_journal.run (id, epoch, events, started_at, status, command, section, actor, read_only)
+         SELECT ('00000000-0000-7000-8000-' || lpad(to_hex(i), 12, '0'))::uuid, 1, 1,
+                timestamptz '2020-01-01' + i * interval '1 hour', 'succeeded', 'restore', 'shop.dev', 'ada', false
+           FROM generate_series(1, 20000) AS i;
+         VACUUM ANALYZE staging_journal.run;",
+    );
+    succeeds(&site, &["createdb", &section, DAY]);
+    for asked in [
+        &["history", "--limit", "20"][..],
+        &["history", &section],
+        &["history", "--status", "running"],
+        &["history", "--since", "2022-04-01", "--until", "2022-04-02"],
+    ] {
+        let before = rows_read(&database);
+        succeeds(&site, asked);
+        let after = rows_read(&database);
+        let read = (after.0 - before.0, after.1 - before.1);
+        assert!(read.0 == 0 && read.1 < 200, "{asked:?} read {read:?}");
+    }
 }

@@ -38,6 +38,7 @@ CREATE TABLE IF NOT EXISTS staging_journal.run (
 ) WITH (fillfactor = 70);
 
 CREATE INDEX IF NOT EXISTS run_by_section ON staging_journal.run (section, id);
+CREATE INDEX IF NOT EXISTS run_by_start ON staging_journal.run (started_at);
 CREATE INDEX IF NOT EXISTS run_by_status ON staging_journal.run (status, id);
 
 -- What no two runs may work on at the same time. It is held as long as the run's owner of that epoch holds the run.
@@ -62,7 +63,7 @@ CREATE TABLE IF NOT EXISTS staging_journal.attachment (
     bytes  bytea   NOT NULL
 );
 
--- The runs as people see them.
+-- The runs as people see them. A function that changes while a statement goes on would keep indexes from being used.
 CREATE OR REPLACE VIEW staging_journal.history AS
 SELECT id, started_at, status, command, section, actor, read_only, held,
        CASE WHEN held THEN progress END AS progress,
@@ -70,7 +71,7 @@ SELECT id, started_at, status, command, section, actor, read_only, held,
             WHEN status IN ('running', 'rolling_back') AND NOT held THEN 'interrupted'
             ELSE status
        END AS shown
-  FROM (SELECT *, coalesce(expires > clock_timestamp(), false) AS held FROM staging_journal.run) AS run
+  FROM (SELECT *, coalesce(expires > statement_timestamp(), false) AS held FROM staging_journal.run) AS run
  WHERE events > 0;
 
 -- Before any change: nobody else changes anything until this transaction ends, and it ends on the disk.

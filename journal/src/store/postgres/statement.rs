@@ -106,7 +106,7 @@ pub(super) fn page(query: &Query, from: u64, to: u64, limit: usize) -> String {
 pub(super) fn owner(run: RunId) -> String {
     format!(
         "SELECT held, CASE WHEN held THEN progress END \
-         FROM (SELECT expires > clock_timestamp() AS held, progress FROM staging_journal.run WHERE id = '{run}') AS run"
+         FROM (SELECT expires > statement_timestamp() AS held, progress FROM staging_journal.run WHERE id = '{run}') AS run"
     )
 }
 
@@ -154,7 +154,7 @@ pub(super) fn find(part: &str) -> String {
     let wanted = match Uuid::try_parse(&part) {
         Ok(id) => format!("id = '{id}'"),
         Err(_) if part.is_empty() => "false".to_owned(),
-        Err(_) => format!("position({} IN replace(id::text, '-', '')) > 0", literal(&part)),
+        Err(_) => format!("position({} IN encode(uuid_send(id), 'hex')) > 0", literal(&part)),
     };
     format!("SELECT id FROM staging_journal.history WHERE {wanted} ORDER BY id DESC")
 }
