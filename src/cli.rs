@@ -355,6 +355,9 @@ pub enum Command {
     /// Close a run that will be neither continued nor rolled back
     #[command(display_order = Group::Journal as usize)]
     Abandon(command::mending::Abandon),
+    /// Look after the journal: verify, rebuild, export, import, path
+    #[command(display_order = Group::Journal as usize)]
+    Journal(command::journal_upkeep::Journal),
     /// List the commands
     #[command(display_order = Group::Program as usize)]
     Commands(command::commands::Commands),

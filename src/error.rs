@@ -137,6 +137,9 @@ impl From<StoreError> for Error {
             StoreError::Busy { .. } => (ExitCode::BUSY, Some("wait for it, or add --wait")),
             StoreError::NoSuchRun(_) => (ExitCode::MISSING, Some("history lists the runs there are")),
             StoreError::NoSuchAttachment(_) | StoreError::Fenced(_) => (ExitCode::FAILED, None),
+            StoreError::Contradicted { .. } => {
+                (ExitCode::FAILED, Some("one of the two journals was changed: see which with journal verify"))
+            }
             StoreError::Damaged { .. } | StoreError::Database { .. } => {
                 (ExitCode::STUCK, Some("keep a copy of the journal's folder before anything else"))
             }

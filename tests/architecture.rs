@@ -43,6 +43,7 @@ const JOURNAL: &[(&str, &[&str])] = &[
     ("run", &["event"]),
     ("query", &["codec", "event", "run"]),
     ("step", &["engine::Recorder", "event", "run"]),
+    ("exchange", &["codec", "event", "query", "store"]),
     ("store", &["clock", "codec", "event", "query", "run", "step::Progress"]),
     ("engine", &["clock", "codec", "event", "run", "step", "store"]),
 ];

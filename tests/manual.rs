@@ -53,29 +53,43 @@ fn rendered(page: &str) -> String {
 
 /// Every command with its arguments, what it does, and the options that it has of its own.
 fn commands(cli: &Command) -> String {
-    let own = cli.get_subcommands().filter(|command| command.get_name() != "help");
-    own.map(|command| {
-        let arguments: Vec<&Arg> =
-            command.get_arguments().filter(|argument| !argument.is_global_set()).collect();
-        let mut text = format!(".TP\n.B {}", escaped(command.get_name()));
-        for argument in arguments.iter().filter(|argument| argument.is_positional()) {
-            let name = placeholder(argument);
-            let shown = if argument.is_required_set() { name } else { format!("[{name}]") };
-            let _ = write!(text, " \\fI{}\\fP", escaped(&shown));
+    let own = |command: &Command| -> Vec<Command> {
+        command.get_subcommands().filter(|command| command.get_name() != "help").cloned().collect()
+    };
+    let with_theirs = |command: Command| match own(&command) {
+        none if none.is_empty() => vec![(command.get_name().to_owned(), command)],
+        theirs => {
+            let name = |task: &Command| format!("{} {}", command.get_name(), task.get_name());
+            theirs.into_iter().map(|task| (name(&task), task)).collect()
         }
-        text.push('\n');
-        text.push_str(&said(command.get_long_about().or(command.get_about())));
-        let positional = arguments.iter().filter(|argument| argument.is_positional());
-        let described = positional.filter(|argument| argument.get_help().is_some_and(|help| !is_usual(help)));
-        text.push_str(".RS\n");
-        for argument in described {
-            let _ = write!(text, ".TP\n.I {}\n{}", escaped(&placeholder(argument)), help(argument));
-        }
-        text.push_str(&options(arguments.into_iter()));
-        text.push_str(".RE\n");
-        text
-    })
-    .collect()
+    };
+    own(cli)
+        .into_iter()
+        .flat_map(with_theirs)
+        .map(|(name, command)| {
+            let command = &command;
+            let arguments: Vec<&Arg> =
+                command.get_arguments().filter(|argument| !argument.is_global_set()).collect();
+            let mut text = format!(".TP\n.B {}", escaped(&name));
+            for argument in arguments.iter().filter(|argument| argument.is_positional()) {
+                let name = placeholder(argument);
+                let shown = if argument.is_required_set() { name } else { format!("[{name}]") };
+                let _ = write!(text, " \\fI{}\\fP", escaped(&shown));
+            }
+            text.push('\n');
+            text.push_str(&said(command.get_long_about().or(command.get_about())));
+            let positional = arguments.iter().filter(|argument| argument.is_positional());
+            let described =
+                positional.filter(|argument| argument.get_help().is_some_and(|help| !is_usual(help)));
+            text.push_str(".RS\n");
+            for argument in described {
+                let _ = write!(text, ".TP\n.I {}\n{}", escaped(&placeholder(argument)), help(argument));
+            }
+            text.push_str(&options(arguments.into_iter()));
+            text.push_str(".RE\n");
+            text
+        })
+        .collect()
 }
 
 /// Whether the section ARGUMENTS says it once for all commands.

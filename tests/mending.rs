@@ -6,11 +6,7 @@ use std::{
     process::{Command, Stdio},
 };
 
-use journal::{
-    codec,
-    event::{Actor, Envelope, Event, Hash, Process, RunId},
-};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::{
     gate::Gate,
@@ -138,108 +134,6 @@ fn all_runs_that_wait_are_continued_oldest_first_and_a_busy_one_is_skipped() {
         ]
     );
     assert_eq!(statuses(&site), ["succeeded", "succeeded"]);
-}
-
-/// Appends to a run's file what a newer version would: that it took the run up, and a fact of a type unknown today.
-fn written_on_by_a_newer_version(site: &Site<'_>, id: &str) {
-    let run: RunId = id.parse().unwrap();
-    let path = site.journal().join(format!("runs/{id}.log"));
-    let mut file = fs::read(&path).unwrap();
-    let mut events = Vec::new();
-    let mut rest = file.as_slice();
-    while let Some((length, after)) = rest.split_first_chunk::<4>() {
-        let (event, after) = after[4..].split_at(u32::from_be_bytes(*length).try_into().unwrap());
-        events.push(event.to_vec());
-        rest = after;
-    }
-    let last = codec::decode(events.last().unwrap()).unwrap();
-    let process = Process { pid: 1, start_time: 1, boot_id: "b".to_owned() };
-    let continued = Event::RunContinued { version: "99.1.0".to_owned(), process };
-    for event in [continued, Event::RunSucceeded] {
-        let newer = event == Event::RunSucceeded;
-        let envelope = Envelope {
-            run,
-            n: events.len().try_into().unwrap(),
-            id: run.0,
-            at: last.at,
-            epoch: last.epoch + 1,
-            actor: Actor { user: "grace".to_owned(), host: "elsewhere".to_owned(), pid: 7 },
-            prev: Hash::of(events.last().unwrap()),
-            event,
-        };
-        let mut bytes = codec::encode(&envelope).unwrap();
-        if newer {
-            // The type's number; its checksum is the last thing in it.
-            bytes[8..10].copy_from_slice(&9_999_u16.to_be_bytes());
-            let checked = bytes.len() - 4;
-            let sum = crc32c::crc32c(&bytes[..checked]);
-            bytes[checked..].copy_from_slice(&sum.to_be_bytes());
-        }
-        file.extend(u32::try_from(bytes.len()).unwrap().to_be_bytes());
-        file.extend(crc32c::crc32c(&bytes).to_be_bytes());
-        file.extend(&bytes);
-        events.push(bytes);
-    }
-    // As its owner would: the marker first.
-    fs::write(site.journal().join("open").join(id), "").unwrap();
-    fs::write(path, file).unwrap();
-}
-
-#[test]
-fn a_run_of_a_newer_version_is_listed_as_unreadable_told_as_far_as_it_goes_and_left_alone() {
-    let site = Site::new(Stage::shared().unwrap(), &SiteOptions::default()).unwrap();
-    let section = site.section();
-    succeeds(&site, &["createdb", &section, "20261121"]);
-    let id = last_run(&site)["id"].as_str().unwrap().to_owned();
-    let known = ask(&site, &["inspect", &id])["events"].as_array().unwrap().clone();
-    written_on_by_a_newer_version(&site, &id);
-
-    let run = last_run(&site);
-    assert_eq!((&run["id"], &run["status"]), (&json!(id), &json!("unreadable")));
-    assert_eq!((&run["command"], &run["steps_done"]), (&Value::Null, &Value::Null));
-    let answer = ask(&site, &["history", "--status", "unreadable"]);
-    assert_eq!(answer["runs"], json!([run]));
-    let table = succeeds(&site, &["history"]).stdout;
-    assert!(table.lines().nth(1).unwrap().contains("unreadable"), "{table}");
-
-    let answer = ask(&site, &["inspect", &id]);
-    assert_eq!(
-        (&answer["run"]["status"], &answer["run"]["version"]),
-        (&json!("unreadable"), &json!("99.1.0"))
-    );
-    let events = answer["events"].as_array().unwrap();
-    assert_eq!(events.len(), known.len() + 2);
-    let last = events.last().unwrap();
-    assert_eq!((&last["kind"], &last["detail"]), (&json!("unknown"), &json!({ "type": 9999, "version": 1 })));
-    assert_eq!((&last["actor"]["user"], &last["n"]), (&json!("grace"), &json!(known.len() + 1)));
-    let text = succeeds(&site, &["inspect", &id]).stdout;
-    assert!(text.contains("written   by version 99.1.0 of pg_staging"), "{text}");
-    assert!(text.contains("status    unreadable"), "{text}");
-    let audit = succeeds(&site, &["audit", "--format", "json"]).stdout;
-    let told: Vec<Value> = audit.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    assert_eq!(told.last(), Some(last));
-    assert_eq!(succeeds(&site, &["audit"]).stdout.lines().count(), events.len() + 1);
-
-    let said = "run <run> was written by a newer version of pg_staging\n\
-                cause: event <n>: type 9999, version 1\n\
-                hint: use that version; pg_staging inspect <run> tells what can be told by this one";
-    let said = said.replace("<n>", &(known.len() + 1).to_string());
-    for arguments in [
-        &["continue", &id][..],
-        &["rollback", &id, "--yes"],
-        &["abandon", &id, "--reason", "old", "--yes"],
-        &["resolve", &id, "bouncer_add", "--as", "applied", "--reason", "seen"],
-        &["follow", &id],
-    ] {
-        if arguments[0] == "follow" {
-            assert_eq!(site.run(arguments).unwrap().code, 2);
-        } else {
-            is_refused(&site, arguments, 2, &said);
-        }
-    }
-    let outcome = succeeds(&site, &["continue", "--all"]);
-    assert!(outcome.stderr.contains("cannot be read by this version, and is left alone"), "{outcome}");
-    assert_eq!(last_run(&site)["status"], "unreadable");
 }
 
 /// Runs the program on a terminal (script(1) gives it one), and types this.

@@ -94,6 +94,15 @@ fn the_first_failure_ends_a_script_with_its_code_and_its_line() {
 }
 
 #[test]
+fn an_import_does_not_take_the_rest_of_the_script_for_an_export() {
+    let site = site();
+    let outcome = script(&site, &[], "journal import\njournal path\n");
+    assert_eq!((outcome.code, outcome.stdout.as_str()), (2, ""), "{outcome}");
+    assert!(outcome.stderr.contains("which holds the script"), "{outcome}");
+    assert!(!site.journal().exists());
+}
+
+#[test]
 fn an_empty_script_and_one_that_quits_end_well() {
     let site = site();
     for text in ["", "\n# nothing\n", "quit\nhistry\n", "exit\nhistry\n"] {

@@ -124,6 +124,13 @@ pub fn header(bytes: &[u8]) -> Result<Header, CodecError> {
     split(bytes).map(|(header, _)| header)
 }
 
+/// The hashes that an encoded event has as texts in it: whatever has the form of one. The journal does not look into
+/// what steps store, so those that attachments are stored under are what the event names.
+pub fn named_in(bytes: &[u8]) -> Vec<Hash> {
+    let words = bytes.split(|byte| !byte.is_ascii_hexdigit()).filter(|word| word.len() == 64);
+    words.filter_map(|word| str::from_utf8(word).ok()?.parse().ok()).collect()
+}
+
 /// Names are cut at 255 bytes, on a character's border.
 fn put_name(out: &mut Vec<u8>, name: &str) {
     let mut end = name.len().min(255);

@@ -12,6 +12,7 @@ pub mod clock;
 pub mod codec;
 pub mod engine;
 pub mod event;
+pub mod exchange;
 pub mod query;
 pub mod run;
 pub mod step;

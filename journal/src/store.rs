@@ -12,10 +12,13 @@ pub mod files;
 mod lease;
 pub mod memory;
 pub mod postgres;
+pub mod verified;
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::io;
 use std::path::PathBuf;
+use std::str::FromStr;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
@@ -67,6 +70,16 @@ pub trait Store: Send + Sync {
 
     /// The bytes stored under `hash`, checked against it.
     async fn attachment(&self, hash: Hash) -> Result<Vec<u8>, StoreError>;
+
+    /// Takes in runs of another journal, whose chains are whole; durable on return. Gives how many of the events were
+    /// not there. [`StoreError::Contradicted`] when one is another run here, [`StoreError::Busy`] when one is at work.
+    async fn adopt(&self, runs: Vec<Adopted>) -> Result<u64, StoreError> {
+        let mut new = 0;
+        for run in &runs {
+            new += run.append_to(self).await?;
+        }
+        Ok(new)
+    }
 
     /// What had to be mended while the store was used, in words for the user; each is told once.
     fn take_notices(&self) -> Vec<String>;
@@ -152,6 +165,46 @@ pub struct Claim {
     pub command: String,
 }
 
+/// A run of another journal.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Adopted {
+    /// Who takes it in; without a target.
+    pub claim: Claim,
+    /// The run.
+    pub run: RunId,
+    /// Its encoded events, from the first on.
+    pub events: Vec<Vec<u8>>,
+}
+
+impl Adopted {
+    /// How many of its events are `there`, or that what is there is another run.
+    fn follows_on(&self, there: &[Vec<u8>]) -> Result<usize, StoreError> {
+        match there.iter().zip(&self.events).position(|(there, event)| there != event) {
+            Some(n) => Err(StoreError::Contradicted { run: self.run, n }),
+            None => Ok(there.len()),
+        }
+    }
+
+    /// Appends what is missing, as the run's owner.
+    async fn append_to(&self, store: &(impl Store + ?Sized)) -> Result<u64, StoreError> {
+        let there = async || match store.load(self.run).await {
+            Err(StoreError::NoSuchRun(_)) => Ok(Vec::new()),
+            loaded => loaded,
+        };
+        if self.follows_on(&there().await?)? >= self.events.len() {
+            return Ok(0);
+        }
+        let mut log = store.claim(&self.claim).await?;
+        let known = self.follows_on(&there().await?)?;
+        let mut new = 0;
+        for (n, event) in (0..).zip(&self.events).skip(known) {
+            log.append(n, event).await?;
+            new += 1;
+        }
+        Ok(new)
+    }
+}
+
 /// An encoded event and its number in the whole store, counted from 1 in the order in which events became known.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stored {
@@ -159,6 +212,37 @@ pub struct Stored {
     pub seq: u64,
     /// The encoded event.
     pub bytes: Vec<u8>,
+}
+
+/// How far a journal has come, and by which way: a journal that goes on from it has everything that it had.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Head {
+    /// How many entries its ledger has.
+    pub entries: u64,
+    /// The hash over all of them, in order.
+    pub chain: Hash,
+}
+
+/// A text was not a journal's head.
+#[derive(Debug, thiserror::Error)]
+#[error("'{0}' is not the head of a journal: a number, a full stop and 64 hexadecimal digits are needed")]
+pub struct BadHead(String);
+
+impl fmt::Display for Head {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.entries, self.chain)
+    }
+}
+
+impl FromStr for Head {
+    type Err = BadHead;
+
+    fn from_str(text: &str) -> Result<Head, BadHead> {
+        let parsed = text.trim().split_once('.').and_then(|(entries, chain)| {
+            Some(Head { entries: entries.parse().ok()?, chain: chain.parse().ok()? })
+        });
+        parsed.ok_or_else(|| BadHead(text.to_owned()))
+    }
 }
 
 /// Why a store could not do what it was asked.
@@ -178,6 +262,14 @@ pub enum StoreError {
     /// There is no such attachment.
     #[error("the journal has no attachment {0}")]
     NoSuchAttachment(Hash),
+    /// A run that is to be taken in is another one here.
+    #[error("run {run} is another one in this journal: its event {n} is not the same")]
+    Contradicted {
+        /// The run.
+        run: RunId,
+        /// The first event that differs.
+        n: usize,
+    },
     /// The ownership ended, or another owner took over.
     #[error("run {0} is not this process's any more: its lease ended, or another process took it over")]
     Fenced(RunId),

@@ -2,7 +2,7 @@
 //! a full disk, many processes at once.
 //!
 //! The processes are this test binary, started again as [`child`]. `PG_STAGING_TEST_ALL=1` tries every kill point and
-//! every cut; without it a fixed sample is tried.
+//! every cut, or some hundreds where there are thousands; without it a fixed sample is tried.
 
 #![allow(
     clippy::unwrap_used,
@@ -25,41 +25,17 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, ExitStatus, Output, Stdio};
 use std::time::Duration;
 
-use journal::event::Event;
+use journal::event::{Event, RunId};
 use journal::query::Query;
 use journal::run::Status;
 use journal::store::files::FileStore;
-use journal::store::{Log, Store, StoreError};
-use material::{Story, run_id, started};
+use journal::store::{Adopted, Claim, Log, Store, StoreError};
+use material::{Dice, Story, all, run_id, sample, spread, started};
 
 /// What a child is to do, and where.
 const ROLE: &str = "JOURNAL_TEST_ROLE";
 const FOLDER: &str = "JOURNAL_TEST_FOLDER";
 const NUMBER: &str = "JOURNAL_TEST_NUMBER";
-
-/// Whether to try everything.
-fn all() -> bool {
-    env::var_os("PG_STAGING_TEST_ALL").is_some()
-}
-
-/// `all` of something, or `few` of it, spread evenly.
-fn sample<T>(items: Vec<T>, few: usize) -> Vec<T> {
-    if all() || items.len() <= few {
-        return items;
-    }
-    let step = items.len() / few;
-    items.into_iter().step_by(step.max(1)).collect()
-}
-
-/// A generator of numbers that are the same each time (Knuth's MMIX).
-struct Dice(u64);
-
-impl Dice {
-    fn roll(&mut self, sides: usize) -> usize {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        usize::try_from(self.0 >> 33).unwrap() % sides
-    }
-}
 
 fn run<T>(future: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(future)
@@ -182,6 +158,9 @@ fn child() {
             }
             "rebuild" => {
                 open(&folder).rebuild().await.unwrap();
+            }
+            "seal" => {
+                adopt(&open(&folder), BEFORE_SEALING + 1..=BEFORE_SEALING + 60).await;
             }
             "hold" => {
                 let _log = go_on(&open(&folder), 1, 2, usize::MAX, acknowledge).await;
@@ -336,7 +315,8 @@ fn killed_everywhere(role: &str, before: &Path, few: usize, check: impl Fn(&str,
     };
     let total = points.len();
     let mut tried = 0;
-    for (number, (name, k)) in sample(points, few).into_iter().enumerate() {
+    let few = if all() { few * 25 } else { few };
+    for (number, (name, k)) in spread(points, few).into_iter().enumerate() {
         let folder = scratch.path().join(number.to_string());
         copy(before, &folder);
         let mut strace = Command::new("strace");
@@ -403,6 +383,63 @@ fn a_kill_at_any_point_of_a_rebuild_loses_nothing() {
             let gone = |notice: &String| notice.contains("it was gone");
             assert!(notices.len() <= 1 && notices.iter().all(gone), "{point}: {notices:?}");
         });
+    });
+}
+
+/// As many finished runs as may be in the database without any being sealed.
+const BEFORE_SEALING: u32 = 1_000;
+
+fn finished(number: u32) -> Story {
+    let mut story = story(number);
+    story.begin();
+    story.tell(Event::RunSucceeded);
+    story
+}
+
+/// Takes in finished runs of these numbers.
+async fn adopt(store: &FileStore, numbers: impl IntoIterator<Item = u32>) {
+    let adopted = numbers.into_iter().map(|number| {
+        let story = finished(number);
+        Adopted { claim: Claim { target: None, ..story.claim() }, run: story.run, events: story.told }
+    });
+    store.adopt(adopted.collect()).await.unwrap();
+}
+
+/// All runs that were there before are there, and so they are when the sealing is done.
+async fn check_sealing(point: &str, folder: &Path) {
+    let store = open(folder);
+    let listed = store.runs(&Query::default()).await.unwrap();
+    let there = u32::try_from(listed.len()).unwrap();
+    assert!((BEFORE_SEALING..=BEFORE_SEALING + 60).contains(&there), "{point}: {there} runs");
+    let found = store.verify(None).await.unwrap();
+    assert_eq!(found.damage, [], "{point}");
+    adopt(&store, 1..=BEFORE_SEALING + 60).await;
+    let all: Vec<RunId> = (1..=BEFORE_SEALING + 60).map(run_id).collect();
+    let ids: Vec<RunId> =
+        store.runs(&Query::default()).await.unwrap().iter().rev().map(|run| run.id).collect();
+    assert_eq!(ids, all, "{point}");
+    let mut seqs = std::collections::BTreeSet::new();
+    for (number, events) in (1..).zip(store.read_all(&all).await.unwrap()) {
+        seqs.extend(events.iter().map(|event| event.seq));
+        let events: Vec<Vec<u8>> = events.into_iter().map(|event| event.bytes).collect();
+        same(&events, &finished(number).told, &format!("{point}: run {number}"));
+    }
+    assert_eq!(seqs.len(), all.len() * 2, "{point}: every event has its own number");
+    let found = store.verify(Some(found.head)).await.unwrap();
+    assert_eq!((found.damage, found.runs), (Vec::new(), u64::from(BEFORE_SEALING) + 60), "{point}");
+    assert_eq!(store.take_notices(), Vec::<String>::new(), "{point}");
+}
+
+#[test]
+fn a_kill_at_any_point_of_a_sealing_loses_nothing() {
+    let before = tempfile::tempdir().unwrap();
+    run(async {
+        let store = open(before.path());
+        adopt(&store, 1..=BEFORE_SEALING).await;
+        store.runs(&Query::default()).await.unwrap();
+    });
+    killed_everywhere("seal", before.path(), 16, |point, folder, _| {
+        run(check_sealing(point, folder));
     });
 }
 

@@ -11,229 +11,25 @@
     reason = "a test that cannot go on fails"
 )]
 
-use std::collections::{BTreeMap, BTreeSet};
+mod material;
+
+use std::collections::BTreeMap;
 use std::io;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use async_trait::async_trait;
-use jiff::Timestamp;
-use journal::clock::Clock;
 use journal::engine::{Engine, EngineError};
-use journal::event::{
-    Actor, Detail, Effect, Envelope, Event, Failure, Hash, OnFailure, PlannedStep, Process, RunId,
-    RunStarted, Verdict,
-};
+use journal::event::{Detail, Event, Failure, Hash, OnFailure, PlannedStep, RunId, RunStarted, Verdict};
 use journal::query::{Query, Summary};
 use journal::run::{Run, Status, StepStatus};
-use journal::step::{Context, Intent, Listener, Observed, Progress, Step, StepKinds, Stop};
+use journal::step::{Progress, Step, StepKinds, Stop};
 use journal::store::memory::MemoryStore;
 use journal::store::{Claim, Log, Page, Store, StoreError, Stored, Watch};
+use material::world::{self, Amount, Fuse, Kinds, Nobody, SimulatedClock, World, step, who};
 use serde_json::json;
 use tokio::sync::watch;
-use uuid::Uuid;
-
-/// Counts down to a crash; from then on nothing works any more.
-#[derive(Debug, Default)]
-struct Fuse {
-    left: AtomicI64,
-    ticks: AtomicU64,
-}
-
-impl Fuse {
-    fn burning(left: i64) -> Arc<Fuse> {
-        Arc::new(Fuse { left: AtomicI64::new(left), ticks: AtomicU64::new(0) })
-    }
-
-    /// A point where the process can die. Says whether it is still alive.
-    fn alive(&self) -> bool {
-        self.ticks.fetch_add(1, Ordering::Relaxed);
-        self.left.fetch_sub(1, Ordering::Relaxed) > 0
-    }
-
-    fn dead(&self) -> bool {
-        self.left.load(Ordering::Relaxed) <= 0
-    }
-}
-
-/// How much there is of a thing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Amount {
-    Half,
-    Whole,
-}
-
-#[derive(Debug, Default)]
-struct World {
-    things: BTreeMap<String, Amount>,
-    /// Things that were made while they were there already.
-    doubled: BTreeSet<String>,
-    /// How often each step was tried.
-    tries: BTreeMap<String, u32>,
-}
-
-/// What a simulated step is like.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
-    /// Makes a thing; half a thing is seen and undone.
-    Make,
-    /// Makes a thing; a half one needs the step before to be done again as well.
-    Within,
-    /// Makes a thing from the thing `file`, which is made again when it is gone.
-    FromFile,
-    /// Makes a thing; whether there is half of it nobody can see.
-    Blind,
-    /// Takes away a thing that was there before, for good.
-    Destroy,
-    /// Only looks.
-    Look,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Trouble {
-    None,
-    /// Fails so often for a passing reason.
-    Passing(u32),
-    /// Fails for good, half-way.
-    Lasting,
-    /// Cannot be undone.
-    Stubborn,
-}
-
-struct Simulated {
-    name: String,
-    kind: Kind,
-    trouble: Trouble,
-    world: Arc<Mutex<World>>,
-    fuse: Arc<Fuse>,
-}
-
-impl Simulated {
-    fn tick(&self) -> Result<(), Failure> {
-        if self.fuse.alive() { Ok(()) } else { Err(Failure::new("dead")) }
-    }
-
-    fn set(&self, amount: Option<Amount>) {
-        let mut world = self.world.lock().unwrap();
-        let before = world.things.get(&self.name).copied();
-        if before == Some(Amount::Whole) && amount == Some(Amount::Half) {
-            world.doubled.insert(self.name.clone());
-        }
-        match amount {
-            Some(amount) => world.things.insert(self.name.clone(), amount),
-            None => world.things.remove(&self.name),
-        };
-    }
-
-    fn amount(&self) -> Option<Amount> {
-        self.world.lock().unwrap().things.get(&self.name).copied()
-    }
-}
-
-#[async_trait]
-impl Step for Simulated {
-    async fn intend(&self, _: &Context<'_>) -> Result<Intent, Failure> {
-        self.tick()?;
-        if self.kind == Kind::FromFile && !self.world.lock().unwrap().things.contains_key("file") {
-            return Ok(Intent::Again {
-                steps: vec!["file".to_owned()],
-                reason: "the file is gone".to_owned(),
-            });
-        }
-        Ok(Intent::Do(Detail::from_iter([("thing".to_owned(), self.name.clone().into())])))
-    }
-
-    async fn observe(&self, _: &Context<'_>, intent: &Detail) -> Result<Observed, Failure> {
-        self.tick()?;
-        Ok(match (self.kind, self.amount()) {
-            (Kind::Look, _) => Observed::Absent,
-            (Kind::Destroy, None) => Observed::Done(intent.clone()),
-            (Kind::Destroy, Some(_)) => Observed::Absent,
-            (_, None) => Observed::Absent,
-            (_, Some(Amount::Whole)) => Observed::Done(intent.clone()),
-            (Kind::Blind, Some(Amount::Half)) => Observed::Unknown(Failure::new("look at the thing")),
-            (_, Some(Amount::Half)) => Observed::Partial("half a thing".to_owned()),
-        })
-    }
-
-    async fn act(&self, at: &Context<'_>, intent: &Detail) -> Result<Detail, Failure> {
-        self.tick()?;
-        let tries = {
-            let mut world = self.world.lock().unwrap();
-            let tries = world.tries.entry(self.name.clone()).or_default();
-            *tries += 1;
-            *tries
-        };
-        if self.kind == Kind::Look {
-            return Ok(intent.clone());
-        }
-        if self.kind == Kind::Destroy {
-            self.set(None);
-            self.tick()?;
-            return Ok(intent.clone());
-        }
-        self.set(Some(Amount::Half));
-        self.tick()?;
-        match self.trouble {
-            Trouble::Passing(times) if tries <= times => return Err(Failure::new("passes").transient(true)),
-            Trouble::Lasting => return Err(Failure::new("lasts")),
-            _ => {}
-        }
-        at.part_done("half", Detail::new()).await?;
-        self.set(Some(Amount::Whole));
-        self.tick()?;
-        Ok(intent.clone())
-    }
-
-    async fn undo(&self, _: &Context<'_>, _: &Detail) -> Result<Detail, Failure> {
-        self.tick()?;
-        if self.kind == Kind::Destroy || self.kind == Kind::Look {
-            return Ok(Detail::new());
-        }
-        if self.trouble == Trouble::Stubborn && self.amount().is_some() {
-            return Err(Failure::new("will not go"));
-        }
-        if self.amount() == Some(Amount::Whole) {
-            self.set(Some(Amount::Half));
-            // Half of the undo of a whole thing is not the making of it again.
-            self.world.lock().unwrap().doubled.remove(&self.name);
-            self.tick()?;
-        }
-        self.set(None);
-        self.tick()?;
-        Ok(Detail::new())
-    }
-}
-
-struct Kinds {
-    world: Arc<Mutex<World>>,
-    fuse: Arc<Fuse>,
-}
-
-impl StepKinds for Kinds {
-    fn step(&self, planned: &PlannedStep, _: &Detail) -> Result<Option<Box<dyn Step>>, Failure> {
-        let kind = match planned.kind.as_str() {
-            "make" => Kind::Make,
-            "within" => Kind::Within,
-            "from_file" => Kind::FromFile,
-            "blind" => Kind::Blind,
-            "destroy" => Kind::Destroy,
-            "look" => Kind::Look,
-            _ => return Ok(None),
-        };
-        let number = planned.parameters.get("times").and_then(serde_json::Value::as_u64);
-        let trouble = match planned.parameters.get("trouble").and_then(serde_json::Value::as_str) {
-            Some("passing") => Trouble::Passing(u32::try_from(number.unwrap_or(1)).unwrap()),
-            Some("lasting") => Trouble::Lasting,
-            Some("stubborn") => Trouble::Stubborn,
-            _ => Trouble::None,
-        };
-        let (world, fuse) = (Arc::clone(&self.world), Arc::clone(&self.fuse));
-        Ok(Some(Box::new(Simulated { name: planned.name.clone(), kind, trouble, world, fuse })))
-    }
-}
 
 /// A memory store whose appends can be the last thing that happens, before or after they are durable.
 struct Mortal {
@@ -311,32 +107,6 @@ impl Log for MortalLog {
     }
 }
 
-/// Time that moves when asked, and waits that end at once.
-#[derive(Default)]
-struct SimulatedClock {
-    moments: AtomicI64,
-}
-
-#[async_trait]
-impl Clock for SimulatedClock {
-    fn now(&self) -> Timestamp {
-        Timestamp::from_millisecond(1_700_000_000_000 + self.moments.fetch_add(1, Ordering::Relaxed)).unwrap()
-    }
-    fn mint(&self) -> Uuid {
-        let moment = self.moments.fetch_add(1, Ordering::Relaxed);
-        Uuid::from_u128(0x018c_0000_0000_7000_8000_0000_0000_0000 + u128::try_from(moment).unwrap())
-    }
-    async fn sleep(&self, _: Duration) {}
-}
-
-struct Nobody;
-
-impl Listener for Nobody {
-    fn recorded(&self, _: &Run, _: &Envelope, _: Hash) {}
-    fn progressed(&self, _: &Progress) {}
-    fn warned(&self, _: &str) {}
-}
-
 /// A plan, and what is there before it.
 #[derive(Clone)]
 struct Scenario {
@@ -346,24 +116,6 @@ struct Scenario {
     there_before: Vec<&'static str>,
     /// Things that a crash takes away, as a reboot empties a folder for temporary files.
     volatile: Vec<&'static str>,
-}
-
-fn step(name: &str, kind: &str, parameters: serde_json::Value) -> PlannedStep {
-    let serde_json::Value::Object(parameters) = parameters else { panic!("an object is needed") };
-    let effect = match kind {
-        "destroy" => Effect::Final,
-        "look" => Effect::None,
-        _ => Effect::Undoable,
-    };
-    PlannedStep {
-        name: name.to_owned(),
-        kind: kind.to_owned(),
-        version: 1,
-        parameters,
-        effect,
-        rests_on: Vec::new(),
-        redo_with: Vec::new(),
-    }
 }
 
 fn scenarios() -> Vec<Scenario> {
@@ -471,13 +223,6 @@ struct Machine {
     scenario: Scenario,
 }
 
-fn who() -> (Actor, Process) {
-    (
-        Actor { user: "u".to_owned(), host: "h".to_owned(), pid: 1 },
-        Process { pid: 1, start_time: 1, boot_id: "b".to_owned() },
-    )
-}
-
 impl Machine {
     fn new(scenario: &Scenario) -> Machine {
         let mut world = World::default();
@@ -581,66 +326,19 @@ async fn recover(machine: &Machine, way: Way, fuse: &Arc<Fuse>) {
 }
 
 async fn check_the_end(machine: &Machine, context: &str) {
-    let things = machine.things();
-    let world = machine.world.lock().unwrap().doubled.clone();
-    assert!(world.is_empty(), "{context}: made twice: {world:?}");
-    let made: BTreeSet<String> = machine
-        .scenario
-        .steps
-        .iter()
-        .filter(|step| !matches!(step.kind.as_str(), "look" | "destroy"))
-        .map(|step| step.name.clone())
-        .filter(|name| !machine.scenario.volatile.contains(&name.as_str()))
-        .collect();
-    let there: BTreeSet<String> = things.keys().filter(|name| made.contains(*name)).cloned().collect();
-    let old_there = machine.scenario.there_before.iter().filter(|thing| things.contains_key(**thing)).count();
     let Some(id) = machine.id().await else {
-        assert!(there.is_empty(), "{context}: nothing was recorded, and this is there: {there:?}");
+        let made: Vec<&PlannedStep> =
+            machine.scenario.steps.iter().filter(|step| machine.things().contains_key(&step.name)).collect();
+        assert!(
+            made.iter().all(|step| step.kind == "destroy"),
+            "{context}: nothing was recorded, and this is there: {made:?}"
+        );
         return;
     };
-    let run = machine.run(id).await;
-    match run.status {
-        Status::Succeeded => {
-            assert_eq!(there, made, "{context}");
-            assert!(things.values().all(|amount| *amount == Amount::Whole), "{context}: {things:?}");
-            assert_eq!(old_there, 0, "{context}");
-        }
-        Status::Failed | Status::RolledBack => {
-            assert!(there.is_empty(), "{context}: {:?}, and this is left: {there:?}", run.status);
-            assert_eq!(old_there, machine.scenario.there_before.len(), "{context}");
-        }
-        Status::Stuck => {
-            let Some(Event::RunStuck { error }) = last_event(machine, id).await else { panic!("{context}") };
-            let left: BTreeSet<String> = run
-                .steps
-                .iter()
-                .filter(|step| !matches!(step.status, StepStatus::Undone | StepStatus::Pending))
-                .filter(|step| made.contains(&step.planned.name))
-                .map(|step| step.planned.name.clone())
-                .collect();
-            assert_eq!(there, left, "{context}");
-            let named = run
-                .steps
-                .iter()
-                .filter(|step| matches!(step.status, StepStatus::UndoFailed | StepStatus::Unknown));
-            for step in named {
-                assert!(error.message.contains(&step.planned.name), "{context}: {error}");
-            }
-        }
-        Status::Stopped => {
-            let keeps = machine.scenario.on_failure == OnFailure::Keep || run.cannot_be_undone().is_some();
-            assert!(keeps, "{context}: stopped");
-        }
-        other => {
-            let stored = machine.store.load(id).await.unwrap();
-            let kinds: Vec<_> = journal::engine::decode_all(&stored)
-                .unwrap()
-                .iter()
-                .map(|e| format!("{}/{:?}", e.event.kind(), e.event.step()))
-                .collect();
-            panic!("{context}: the end is {other}, after {}", kinds.join(", "))
-        }
-    }
+    let Scenario { there_before, volatile, .. } = &machine.scenario;
+    let (run, last) = (machine.run(id).await, last_event(machine, id).await);
+    let world = machine.world.lock().unwrap();
+    world::check_the_end(&run, last.as_ref(), &world, there_before, volatile, context);
 }
 
 async fn last_event(machine: &Machine, id: RunId) -> Option<Event> {

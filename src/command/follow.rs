@@ -77,7 +77,8 @@ struct Told {
 impl Told {
     fn tell(&mut self, id: RunId, seen: &Seen) -> Result<(), Error> {
         for bytes in &seen.events {
-            let envelope = codec::decode(bytes).map_err(|error| runs::cannot_read(id, &error.to_string()))?;
+            let envelope =
+                codec::decode(bytes).map_err(|error| runs::cannot_read(id, None, &error.to_string()))?;
             let run = match self.run.take() {
                 None => Run::begin(&envelope),
                 Some(mut run) => run.apply(&envelope).map(|()| run),

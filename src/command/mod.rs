@@ -16,6 +16,7 @@ pub mod get;
 pub mod history;
 pub mod init;
 pub mod inspect;
+pub mod journal_upkeep;
 mod live;
 pub mod mending;
 pub mod pgbouncer;
@@ -47,6 +48,7 @@ use journal::engine::{Engine, EngineError, Question};
 use journal::event::{Actor, Detail, Failure, OnFailure, Process, RunStarted};
 use journal::run::{Run, Status};
 use journal::step::{Listener, Stop};
+use journal::store::files::FileStore;
 use journal::store::{Store, StoreError};
 use tokio::sync::watch;
 
@@ -127,6 +129,7 @@ async fn dispatch(app: &App, command: Command) -> Result<ExitCode, Error> {
         Command::Follow(given) => given.run(app).await,
         Command::Resolve(given) => given.run(app).await,
         Command::Abandon(given) => given.run(app).await,
+        Command::Journal(given) => given.run(app).await,
         Command::Commands(given) => given.run(app),
         Command::Completions(given) => given.run(),
     }
@@ -172,6 +175,16 @@ impl App {
     pub fn store_if_there(&self, section: Option<&str>) -> Result<Option<Arc<dyn Store>>, Error> {
         let place = self.journal_place(section)?;
         if place.is_there()? { place.open().map(Some) } else { Ok(None) }
+    }
+
+    /// The journal that all sections share, which must be in a folder.
+    pub fn file_store(&self) -> Result<FileStore, Error> {
+        self.journal_place(None)?.open_folder()
+    }
+
+    /// The folder of the journal that all sections share, which may not be there yet.
+    pub fn journal_folder(&self) -> Result<PathBuf, Error> {
+        self.journal_place(None)?.folder()
     }
 
     fn journal_place(&self, section: Option<&str>) -> Result<Place, Error> {

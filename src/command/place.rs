@@ -42,9 +42,14 @@ impl Place {
     /// The journal there. A server is not reached before something is asked of it.
     pub(super) fn open(&self) -> Result<Arc<dyn Store>, Error> {
         match self {
-            Place::Usual | Place::Folder(_) => Ok(Arc::new(FileStore::open(self.folder()?)?)),
+            Place::Usual | Place::Folder(_) => Ok(Arc::new(self.open_folder()?)),
             Place::Server(server) => shared(server),
         }
+    }
+
+    /// The same where only a folder will do.
+    pub(super) fn open_folder(&self) -> Result<FileStore, Error> {
+        Ok(FileStore::open(self.folder()?)?)
     }
 
     /// Whether there is something to look at: a folder may still be missing.
@@ -56,7 +61,7 @@ impl Place {
     }
 
     /// The folder, which may not be there yet.
-    fn folder(&self) -> Result<PathBuf, Error> {
+    pub(super) fn folder(&self) -> Result<PathBuf, Error> {
         match self {
             Place::Usual => absolute(&machine::default_journal()?),
             Place::Folder(folder) => Ok(folder.clone()),

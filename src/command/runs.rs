@@ -131,7 +131,7 @@ pub async fn read_some(store: &dyn Store, some: &[Summary]) -> Result<Vec<(Vec<S
 /// The run that stored events tell of, which must be one that this version understands.
 pub fn understood(id: RunId, stored: &[Stored]) -> Result<Run, Error> {
     fold(stored).map_err(|why| match why {
-        Unreadable::Newer { why, .. } => cannot_read(id, &why),
+        Unreadable::Newer { by, why } => cannot_read(id, by.as_deref(), &why),
         Unreadable::Broken(why) => {
             Error::new(ExitCode::STUCK, format!("run {} cannot be read", id.short())).because(why)
         }
@@ -177,12 +177,22 @@ pub fn fold(stored: &[Stored]) -> Result<Run, Unreadable> {
     Run::fold(&events).map_err(|error| Unreadable::Broken(error.to_string()))
 }
 
-/// The error where an event that has to be understood is not.
-pub fn cannot_read(id: RunId, why: &str) -> Error {
+/// The error where an event that has to be understood is not; `by` is the version of whoever wrote it, where that is
+/// known.
+pub fn cannot_read(id: RunId, by: Option<&str>, why: &str) -> Error {
     let short = id.short();
-    Error::new(ExitCode::USAGE, format!("run {short} was written by a newer version of pg_staging"))
-        .because(why)
-        .hint(format!("use that version; pg_staging inspect {short} tells what can be told by this one"))
+    // What this version began may have been gone on with by one that does not tell.
+    let other = by.filter(|version| *version != env!("CARGO_PKG_VERSION"));
+    let writer = other.map_or_else(|| "a newer version".to_owned(), |version| format!("version {version}"));
+    let known = env!("CARGO_PKG_VERSION");
+    Error::new(
+        ExitCode::USAGE,
+        format!(
+            "run {short} was written by {writer} of pg_staging, and cannot be read by this one ({known})"
+        ),
+    )
+    .because(why)
+    .hint(format!("use that version; pg_staging inspect {short} tells what can be told by this one"))
 }
 
 /// The newest runs that changed something, or of them those that are not finished: the id that people type, and what

@@ -11,6 +11,7 @@ mod listing;
 pub mod live;
 mod tables;
 pub mod text;
+mod upkeep;
 mod warnings;
 
 use std::io::{IsTerminal as _, Write as _};
@@ -32,6 +33,7 @@ pub use self::entry::{Entry, Reading};
 pub use self::ledger::{AuditFormat, Ledger};
 pub use self::listing::{Cell, Column, Listing, size};
 pub use self::tables::{Line, remaining};
+pub use self::upkeep::{journal_path, verified};
 use self::warnings::Warnings;
 use crate::cli::{Color, Global};
 use crate::error::Error;
@@ -131,6 +133,11 @@ pub fn log(style: Style) -> DefaultGuard {
 /// A line on standard output.
 pub(crate) fn out(line: &str) {
     let _ = writeln!(std::io::stdout().lock(), "{line}");
+}
+
+/// Standard output, for what is no line of a report.
+pub fn raw() -> impl std::io::Write + Send {
+    std::io::stdout()
 }
 
 /// A line on standard error.

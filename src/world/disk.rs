@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use sha2::{Digest as _, Sha256};
+use tempfile::NamedTempFile;
 
 use super::Trouble;
 
@@ -87,6 +88,40 @@ pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), Trouble> {
     })();
     written.map_err(|error| refused("write", path, &error))?;
     sync_parent(path)
+}
+
+/// A file in the making, which nobody sees before it is whole.
+#[derive(Debug)]
+pub struct Beside {
+    file: NamedTempFile,
+    path: PathBuf,
+}
+
+impl Beside {
+    /// What will be at `path`.
+    pub fn open(path: &Path) -> Result<Beside, Trouble> {
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let file = NamedTempFile::new_in(folder).map_err(|error| refused("write", path, &error))?;
+        Ok(Beside { file, path: path.to_path_buf() })
+    }
+
+    /// Puts it there, durable.
+    pub fn put_in_place(self) -> Result<(), Trouble> {
+        let failed = |error: io::Error| refused("write", &self.path, &error);
+        self.file.as_file().sync_all().map_err(failed)?;
+        self.file.persist(&self.path).map_err(|error| refused("write", &self.path, &error.error))?;
+        sync_parent(&self.path)
+    }
+}
+
+impl io::Write for Beside {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.file.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
 }
 
 /// Removes a file; fine when it is not there. Says whether it was.

@@ -38,8 +38,9 @@ fn the_documented_roles_can_do_what_they_are_for_and_no_more() {
     let database = Database::new();
     let mut site = site();
     site.set("journal", &database.url("staging", "")).unwrap();
-    database.psql("CREATE ROLE staging LOGIN; CREATE ROLE auditing LOGIN");
-    let refused = site.run(&["createdb", &site.section(), "20261119"]).unwrap();
+    database.psql("CREATE ROLE passing_by LOGIN");
+    let passing_by = database.url("passing_by", "");
+    let refused = site.run(&["--journal", &passing_by, "createdb", &site.section(), "20261119"]).unwrap();
     assert_eq!(refused.code, 1, "{refused}");
     assert!(
         refused.stderr.contains("the tables of the journal are not there, and cannot be made"),
@@ -48,7 +49,7 @@ fn the_documented_roles_can_do_what_they_are_for_and_no_more() {
     assert!(refused.stderr.contains("journal/src/store/postgres/schema.sql"), "{refused}");
 
     database.psql(&file("journal/src/store/postgres/schema.sql"));
-    let refused = site.run(&["history"]).unwrap();
+    let refused = site.run(&["--journal", &passing_by, "history"]).unwrap();
     assert_eq!(refused.code, 1, "{refused}");
     assert!(refused.stderr.contains("this role may not read the journal"), "{refused}");
 
@@ -65,7 +66,11 @@ fn the_documented_roles_can_do_what_they_are_for_and_no_more() {
     assert_eq!(refused.code, 1, "{refused}");
     assert!(refused.stderr.contains("permission denied"), "{refused}");
     drop(database);
-    Stage::shared().unwrap().cluster().psql("postgres", "DROP ROLE staging; DROP ROLE auditing").unwrap();
+    Stage::shared()
+        .unwrap()
+        .cluster()
+        .psql("postgres", "DROP ROLE staging; DROP ROLE auditing; DROP ROLE passing_by")
+        .unwrap();
 }
 
 #[test]

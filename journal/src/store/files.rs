@@ -6,7 +6,9 @@
 //! | `runs/<run>.progress` | how far its step is, for others to see |
 //! | `runs/<run>.lock`, `targets/<hash>.lock` | locked by the owner of a run and of a target, who is named in them |
 //! | `open/<run>` | an empty marker: the run's file may hold events that the database has not |
+//! | `sealed/<number>.runs`, `sealed/index` | finished runs that are no longer in the database, and what is where |
 //! | `attachments/<hash>` | what is too large for an event |
+//! | `ledger` | which events the journal has come to know, in order; the journal's head |
 //! | `sled/`, `sled.lock`, `sled.head` | the database, the right to open it, and how far it had come |
 //! | `sled.damaged.<time>/` | a database that was set aside |
 //!
@@ -14,42 +16,49 @@
 //! begins, when it ends, and whenever somebody asks. A burst holds up other bursts for some milliseconds, and never an
 //! append. The database can be made anew from the run files at any time, and is when anything about it is not right.
 
+mod adopt;
 mod attachments;
 mod database;
+mod examine;
 mod folder;
 mod intake;
+mod ledger;
 mod locks;
+mod numbers;
 mod page;
 mod progress;
 mod rebuild;
 mod record;
+mod seal;
+mod sealed;
+mod segment;
 mod session;
 mod upkeep;
+mod verify;
+mod view;
 mod wal;
 mod watch;
 
 use std::io;
-use std::iter::Peekable;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_trait::async_trait;
-use uuid::Uuid;
-
-use self::database::Broken;
 use self::folder::{Folder, failed};
 use self::locks::Owned;
 use self::progress::Board;
 pub use self::rebuild::Rebuilt;
-use self::session::Session;
+use self::sealed::Sealed;
 use self::upkeep::{Bring, Inner};
+use self::view::Part;
 use self::wal::{RunFile, Scan};
 use self::watch::FileWatch;
-use super::{Claim, Log, Page, Store, StoreError, Stored, Watch};
+use super::verified::Verified;
+use super::{Adopted, Claim, Head, Log, Page, Store, StoreError, Stored, Watch};
 use crate::event::{Hash, RunId};
 use crate::query::{Query, Summary};
 use crate::step::Progress;
+use async_trait::async_trait;
 
 /// How long the database may give no sign of life before it counts as damaged.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -83,6 +92,12 @@ impl FileStore {
         self.blocking(|inner| inner.rebuild()).await
     }
 
+    /// Looks at everything that is there, changes nothing, and tells what is wrong; whether it all goes on from the
+    /// head `against`, too.
+    pub async fn verify(&self, against: Option<Head>) -> Result<Verified, StoreError> {
+        self.blocking(move |inner| inner.verify(against)).await
+    }
+
     /// Runs what may wait for a disk or for other processes where nobody else waits with it.
     async fn blocking<T: Send + 'static>(
         &self,
@@ -90,6 +105,11 @@ impl FileStore {
     ) -> Result<T, StoreError> {
         blocking(&self.inner, work).await
     }
+}
+
+/// Whether something of `run` is sealed.
+fn is_sealed(folder: &Folder, run: RunId) -> Result<bool, StoreError> {
+    Ok(Sealed::open(folder)?.row(run)?.is_some())
 }
 
 async fn blocking<T: Send + 'static>(
@@ -112,7 +132,7 @@ impl Store for FileStore {
         };
         let run: RunId = claim.run.parse().map_err(not_an_id)?;
         let lock = folder.run_lock(run);
-        let known = lock.exists() || folder.run_file(run).exists();
+        let known = lock.exists() || folder.run_file(run).exists() || is_sealed(folder, run)?;
         let mut locks = vec![Owned::take(lock, &claim.run, claim).await?];
         if let Some(target) = &claim.target {
             locks.push(Owned::take(folder.target_lock(target), target, claim).await?);
@@ -149,7 +169,7 @@ impl Store for FileStore {
     async fn read_all(&self, runs: &[RunId]) -> Result<Vec<Vec<Stored>>, StoreError> {
         let runs = runs.to_vec();
         self.blocking(move |inner| {
-            inner.burst(Bring::Marked, move |session| runs.iter().map(|run| session.events(*run)).collect())
+            inner.burst(Bring::Marked, move |view| runs.iter().map(|run| view.events(*run)).collect())
         })
         .await
     }
@@ -158,7 +178,7 @@ impl Store for FileStore {
         let query = query.clone();
         self.blocking(move |inner| {
             let folder = inner.folder.clone();
-            inner.burst(Bring::Marked, move |session| page::take(session, &folder, &query, from))
+            inner.burst(Bring::Marked, move |view| page::take(view, &folder, &query, from))
         })
         .await
     }
@@ -180,20 +200,14 @@ impl Store for FileStore {
         let query = query.clone();
         self.blocking(move |inner| {
             let folder = inner.folder.clone();
-            inner.burst(Bring::Marked, move |session| select(session, &folder, &query))
+            inner.burst(Bring::Marked, move |view| view.select(&folder, &query))
         })
         .await
     }
 
     async fn find(&self, part: &str) -> Result<Vec<RunId>, StoreError> {
-        let part = part.to_owned();
-        self.blocking(move |inner| {
-            inner.burst(Bring::Marked, move |session| {
-                let matching = |id: &Result<RunId, Broken>| id.as_ref().map_or(true, |id| id.matches(&part));
-                session.all_runs().filter(matching).collect()
-            })
-        })
-        .await
+        let Some(part) = Part::parse(part) else { return Ok(Vec::new()) };
+        self.blocking(move |inner| inner.burst(Bring::Marked, move |view| view.find(&part))).await
     }
 
     async fn attach(&self, bytes: &[u8]) -> Result<Hash, StoreError> {
@@ -205,55 +219,18 @@ impl Store for FileStore {
         self.blocking(move |inner| attachments::load(&inner.folder, hash)).await
     }
 
+    async fn adopt(&self, runs: Vec<Adopted>) -> Result<u64, StoreError> {
+        let (new, known) = self.blocking(move |inner| adopt::write_new(inner, runs)).await?;
+        let mut appended = new;
+        for run in known {
+            appended += run.append_to(self).await?;
+        }
+        Ok(appended)
+    }
+
     fn take_notices(&self) -> Vec<String> {
         self.inner.take_notices()
     }
-}
-
-/// The runs that `query` asks for, by the index that leaves the fewest to look at.
-fn select(session: &Session, folder: &Folder, query: &Query) -> Result<Vec<Summary>, Broken> {
-    type Ids<'a> = Box<dyn Iterator<Item = Result<RunId, Broken>> + 'a>;
-    let ids: Ids<'_> = match (&query.section, &query.status) {
-        (Some(section), _) => Box::new(session.runs_of(section)),
-        (None, Some(word)) => {
-            let codes = record::codes_shown_as(word).into_iter();
-            Box::new(newest_of(codes.map(|code| session.runs_with(code).peekable()).collect()))
-        }
-        (None, None) => Box::new(session.all_runs()),
-    };
-    let mut found = Vec::new();
-    for id in ids {
-        if found.len() >= query.limit.unwrap_or(usize::MAX) {
-            break;
-        }
-        let id = id?;
-        let missing = || Broken::Damaged(format!("it lost run {id}"));
-        let summary = session.record(id)?.ok_or_else(missing)?.summary;
-        let mut held = Ok(false);
-        let wanted = query.matches(&summary, || {
-            held = locks::held(&folder.run_lock(id));
-            matches!(held, Ok(true))
-        });
-        held?;
-        if wanted {
-            found.push(summary);
-        }
-    }
-    Ok(found)
-}
-
-/// One sequence, newest first, out of several; an error comes as soon as it is seen.
-fn newest_of<I>(mut sources: Vec<Peekable<I>>) -> impl Iterator<Item = Result<RunId, Broken>>
-where
-    I: Iterator<Item = Result<RunId, Broken>>,
-{
-    std::iter::from_fn(move || {
-        let newest = sources.iter_mut().filter_map(|source| {
-            let id = source.peek()?.as_ref().map_or(RunId(Uuid::max()), |id| *id);
-            Some((id, source))
-        });
-        newest.max_by_key(|(id, _)| *id)?.1.next()
-    })
 }
 
 /// The right to append to a run's file.
@@ -274,6 +251,7 @@ impl FileLog {
         let marker = inner.folder.marker(run);
         folder::private().open(&marker).map_err(failed("create", &marker))?;
         folder::sync(&inner.folder.open_runs())?;
+        seal::unseal(&inner.folder, run)?;
         let scan = if known { inner.know(run, Bring::Owned(run))?.1 } else { Scan::default() };
         let file = RunFile::open(inner.folder.run_file(run), run, &scan)?;
         let board = Board::new(inner.folder.progress(run));

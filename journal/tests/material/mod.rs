@@ -2,6 +2,10 @@
 
 #![allow(dead_code, reason = "each test binary uses its part of it")]
 
+pub(crate) mod world;
+
+use std::env;
+
 use jiff::{SignedDuration, Timestamp};
 use journal::codec;
 use journal::event::{
@@ -9,6 +13,35 @@ use journal::event::{
 };
 use journal::store::{Claim, Log, Store, StoreError};
 use uuid::Uuid;
+
+/// Whether to try everything.
+pub(crate) fn all() -> bool {
+    env::var_os("PG_STAGING_TEST_ALL").is_some()
+}
+
+/// `all` of something, or `few` of it, spread evenly.
+pub(crate) fn sample<T>(items: Vec<T>, few: usize) -> Vec<T> {
+    if all() { items } else { spread(items, few) }
+}
+
+/// `few` of them, spread evenly.
+pub(crate) fn spread<T>(items: Vec<T>, few: usize) -> Vec<T> {
+    if items.len() <= few {
+        return items;
+    }
+    let step = items.len() / few;
+    items.into_iter().step_by(step.max(1)).collect()
+}
+
+/// A generator of numbers that are the same each time (Knuth's MMIX).
+pub(crate) struct Dice(pub(crate) u64);
+
+impl Dice {
+    pub(crate) fn roll(&mut self, sides: usize) -> usize {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        usize::try_from(self.0 >> 33).unwrap() % sides
+    }
+}
 
 /// The moment at which the first run of a test begins.
 pub(crate) const BEGINNING: i64 = 1_700_000_000;

@@ -27,7 +27,9 @@ impl Folder {
     pub(super) fn open(root: PathBuf) -> Result<Folder, StoreError> {
         let folder = Folder { root };
         make(&folder.root)?;
-        for path in [folder.runs(), folder.targets(), folder.attachments(), folder.open_runs()] {
+        for path in
+            [folder.runs(), folder.targets(), folder.attachments(), folder.open_runs(), folder.sealed()]
+        {
             make(&path)?;
         }
         Ok(folder)
@@ -105,14 +107,39 @@ impl Folder {
         self.root.join("sled.lock")
     }
 
+    /// Where sealed segments are.
+    pub(super) fn sealed(&self) -> PathBuf {
+        self.root.join("sealed")
+    }
+
+    /// Says which segments there are.
+    pub(super) fn sealed_index(&self) -> PathBuf {
+        self.sealed().join("index")
+    }
+
+    pub(super) fn segment(&self, number: u64) -> PathBuf {
+        self.sealed().join(format!("{number:08}.runs"))
+    }
+
+    /// The numbers of the segments that have a file.
+    pub(super) fn segments(&self) -> Result<Vec<u64>, StoreError> {
+        let number = |name: &str| name.parse::<u64>().ok();
+        named_in(&self.sealed(), ".runs", number)
+    }
+
+    /// What the journal has come to know, in order.
+    pub(super) fn ledger(&self) -> PathBuf {
+        self.root.join("ledger")
+    }
+
     /// Says how far the database had come when it was last closed.
     pub(super) fn head(&self) -> PathBuf {
         self.root.join("sled.head")
     }
 
-    /// A free name for a database that is set aside, without its folder.
-    pub(super) fn damaged_name(&self, at: jiff::Timestamp) -> String {
-        let stem = format!("sled.damaged.{}", at.strftime("%Y%m%dT%H%M%SZ"));
+    /// A free name for `what` when it is set aside, without its folder.
+    pub(super) fn damaged_name(&self, what: &str, at: jiff::Timestamp) -> String {
+        let stem = format!("{what}.damaged.{}", at.strftime("%Y%m%dT%H%M%SZ"));
         let taken = |name: &String| self.root.join(name).exists();
         if !taken(&stem) {
             return stem;
@@ -133,15 +160,23 @@ impl Folder {
 }
 
 fn ids_in(path: &Path, suffix: &str) -> Result<Vec<RunId>, StoreError> {
+    named_in(path, suffix, |name| name.parse().ok())
+}
+
+fn named_in<T: Ord>(
+    path: &Path,
+    suffix: &str,
+    parse: impl Fn(&str) -> Option<T>,
+) -> Result<Vec<T>, StoreError> {
     let entries = fs::read_dir(path).map_err(failed("list", path))?;
-    let mut ids = Vec::new();
+    let mut found = Vec::new();
     for entry in entries {
         let name = entry.map_err(failed("list", path))?.file_name();
-        let id = name.to_str().and_then(|name| name.strip_suffix(suffix));
-        ids.extend(id.and_then(|id| id.parse::<RunId>().ok()));
+        let name = name.to_str().and_then(|name| name.strip_suffix(suffix));
+        found.extend(name.and_then(&parse));
     }
-    ids.sort_unstable();
-    Ok(ids)
+    found.sort_unstable();
+    Ok(found)
 }
 
 /// Turns the operating system's refusal to do `what` to `path` into the store's error.

@@ -1,16 +1,24 @@
-//! Brings run files into the database.
+//! Brings run files into the database, by way of the ledger.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::path::PathBuf;
 
 use super::super::StoreError;
 use super::database::Broken;
 use super::folder::{Folder, failed};
+use super::ledger::{Entry, Fact, Ledger};
 use super::record::Record;
+use super::sealed::Sealed;
 use super::session::Session;
 use super::wal::{self, Scan};
-use crate::event::RunId;
+use crate::codec;
+use crate::event::{Hash, RunId};
+
+/// Beyond this many bytes, what is new goes into more than one transaction.
+const TRANSACTION: u64 = 512 * 1024;
+/// More run files than this are made durable together with their whole file system, fewer one by one.
+const MANY: usize = 16;
 
 /// What was found while run files were brought in, to be acted on once that is durable.
 #[derive(Debug, Default)]
@@ -21,6 +29,10 @@ pub(super) struct Found {
     pub(super) shortened: Vec<(RunId, Vec<Vec<u8>>)>,
     /// Files that cannot be read to their end, and why.
     pub(super) damaged: Vec<Damage>,
+    /// Whether the ledger is not the one that the database knows.
+    pub(super) ledger_lost: bool,
+    /// Runs that were sealed and left the database.
+    pub(super) sealed: Vec<RunId>,
 }
 
 /// A run file that cannot be read to its end.
@@ -34,14 +46,143 @@ pub(super) struct Damage {
     pub(super) whole: Option<Vec<Vec<u8>>>,
 }
 
-/// Brings what is new in the file of `run` into the database. Unless `thorough`, a file that is as long as what was
-/// brought in of it is not read again.
-pub(super) fn bring_in(
+/// What run files hold and the database has not.
+#[derive(Debug, Default)]
+pub(super) struct Batch {
+    news: Vec<News>,
+    size: u64,
+}
+
+#[derive(Debug)]
+struct News {
+    old: Option<Record>,
+    run: RunId,
+    events: Vec<Vec<u8>>,
+    known: u64,
+}
+
+impl Batch {
+    /// Whether there is nothing new.
+    pub(super) fn is_empty(&self) -> bool {
+        self.news.is_empty()
+    }
+
+    /// Whether it is enough for a transaction.
+    pub(super) fn is_large(&self) -> bool {
+        self.size > TRANSACTION
+    }
+
+    /// Makes the ledger know of it, then brings it into the database, all or nothing.
+    pub(super) fn bring_in(
+        self,
+        session: &Session,
+        sealed: &Sealed,
+        folder: &Folder,
+        ledger: &mut Ledger,
+    ) -> Result<(), Broken> {
+        let mut next = session.next_seq()?.max(sealed.next_seq());
+        let mut entries = Vec::new();
+        let mut numbers = Vec::new();
+        self.make_durable(folder)?;
+        for News { run, events, known, old } in &self.news {
+            // What was sealed of it has its numbers, and is known to the ledger.
+            let row = if old.is_none() { sealed.row(*run)? } else { None };
+            let row = row.as_ref().and_then(|(opened, at)| opened.rows.get(*at));
+            let mut seqs = row.map(|row| row.seqs.clone()).unwrap_or_default();
+            seqs.truncate(events.len());
+            let told = known + u64::try_from(seqs.len()).unwrap_or(u64::MAX);
+            let new = entries_of(folder, *run, events, told, next)?;
+            let after = new.last().map_or(next, Entry::next_seq);
+            seqs.extend(next..after);
+            entries.extend(new);
+            numbers.push(seqs);
+            next = after;
+        }
+        ledger.append(&entries)?;
+        for (news, seqs) in self.news.iter().zip(numbers) {
+            put(session, news.old.as_ref(), news.run, &news.events, news.known, seqs)?;
+        }
+        if ledger.head() != session.ledger()? {
+            session.set_ledger(ledger.head());
+        }
+        session.commit()
+    }
+}
+
+impl Batch {
+    /// What was read may not be durable yet: its owner was about to make it so, or a crash came first.
+    fn make_durable(&self, folder: &Folder) -> Result<(), StoreError> {
+        if self.news.len() > MANY {
+            let path = folder.runs();
+            let runs = File::open(&path).map_err(failed("open", &path))?;
+            return rustix::fs::syncfs(&runs).map_err(|error| failed("sync", &path)(error.into()));
+        }
+        for News { run, .. } in &self.news {
+            let path = folder.run_file(*run);
+            File::open(&path).and_then(|file| file.sync_data()).map_err(failed("sync", &path))?;
+        }
+        Ok(())
+    }
+}
+
+/// What the ledger says of the events of `run` from number `known` on, the first of which is `first` in the store.
+pub(super) fn entries_of(
+    folder: &Folder,
+    run: RunId,
+    events: &[Vec<u8>],
+    known: u64,
+    first: u64,
+) -> Result<Vec<Entry>, StoreError> {
+    let mut entries = Vec::new();
+    let new = events.get(usize::try_from(known).unwrap_or(usize::MAX)..).unwrap_or_default();
+    let Some(last) = new.last() else { return Ok(entries) };
+    for hash in new.iter().flat_map(|event| codec::named_in(event)) {
+        let entry = Entry::attachment(run, hash);
+        if folder.attachment(hash).exists() && !entries.contains(&entry) {
+            entries.push(entry);
+        }
+    }
+    let count = u64::try_from(events.len()).unwrap_or(u64::MAX);
+    entries.push(Entry::events(run, known, count, first, Hash::of(last)));
+    Ok(entries)
+}
+
+/// Brings into the database what the ledger knows already, numbered as it says: what a crash kept from it.
+pub(super) fn catch_up(session: &Session, folder: &Folder, ledger: &Ledger) -> Result<(), Broken> {
+    let seen = session.ledger()?;
+    if seen == ledger.head() || !ledger.continues(seen)? {
+        return Ok(());
+    }
+    let mut next = session.next_seq()?;
+    for entry in ledger.after(seen.entries)? {
+        let Entry { fact: Fact::Events, run, from, count, first, .. } = entry else { continue };
+        next = next.max(entry.next_seq());
+        let old = session.record(run)?;
+        let known = old.as_ref().map_or(0, |record| record.count);
+        let mut events = wal::read(&folder.run_file(run), run)?.events;
+        let wanted = usize::try_from(count).unwrap_or(usize::MAX);
+        if known < from || known >= count || events.len() < wanted {
+            continue;
+        }
+        events.truncate(wanted);
+        put(session, old.as_ref(), run, &events, known, first + (known - from)..)?;
+        session.set_next(next);
+        session.commit()?;
+    }
+    session.set_next(next);
+    session.set_ledger(ledger.head());
+    session.commit()
+}
+
+/// Looks for what is new in the file of `run`. Unless `thorough`, a file that is as long as what was brought in of it
+/// is not read again.
+pub(super) fn look(
     session: &Session,
     folder: &Folder,
     run: RunId,
     thorough: bool,
     found: &mut Found,
+    batch: &mut Batch,
 ) -> Result<(), Broken> {
     let record = session.record(run)?;
     let size = size_of(folder, run)?;
@@ -54,12 +195,6 @@ pub(super) fn bring_in(
     let known = record.as_ref().map_or(0, |record| record.count);
     agree(session, run, known, &scan)?;
     let in_file = u64::try_from(scan.events.len()).unwrap_or(u64::MAX);
-    if in_file > known {
-        let first = session.next_seq()?;
-        let seqs = first..;
-        put(session, record.as_ref(), run, &scan.events, known, seqs)?;
-        session.commit()?;
-    }
     match scan.damage {
         Some(why) => {
             let events = if in_file < known { events(session, run)? } else { Vec::new() };
@@ -69,6 +204,10 @@ pub(super) fn bring_in(
         }
         None if in_file < known => found.shortened.push((run, events(session, run)?)),
         None => found.settled.push((run, scan.size)),
+    }
+    if in_file > known {
+        batch.size += scan.whole;
+        batch.news.push(News { old: record, run, events: scan.events, known });
     }
     Ok(())
 }

@@ -3,9 +3,9 @@
 //! An owner holds an exclusive lock. Whoever only looks takes a shared one for a moment, so that lookers never
 //! mistake each other for an owner.
 
-use std::fs::{File, TryLockError};
+use std::fs::{self, File, TryLockError};
 use std::io::{self, Read as _};
-use std::os::unix::fs::FileExt as _;
+use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::thread;
@@ -29,11 +29,13 @@ pub(super) struct Owned {
 impl Owned {
     /// Takes the lock at `path` for `claim`, or says that `what` is busy.
     pub(super) async fn take(path: PathBuf, what: &str, claim: &Claim) -> Result<Owned, StoreError> {
-        let file = folder::private().open(&path).map_err(failed("open", &path))?;
+        let mut file = folder::private().open(&path).map_err(failed("open", &path))?;
         let deadline = SystemClock.monotonic() + LOOKERS;
         loop {
             match taken(file.try_lock()).map_err(failed("lock", &path))? {
-                true => break,
+                true if is_at(&file, &path).map_err(failed("look at", &path))? => break,
+                // It was removed with its sealed run before it was locked.
+                true => file = folder::private().open(&path).map_err(failed("open", &path))?,
                 // A lock that cannot even be shared is an owner's.
                 false if held(&path)? || SystemClock.monotonic() > deadline => {
                     return Err(StoreError::Busy {
@@ -54,6 +56,16 @@ impl Drop for Owned {
     fn drop(&mut self) {
         // So that the next owner is not mistaken for this one before it has written its name. Nobody relies on it.
         let _ = self.file.set_len(0);
+    }
+}
+
+/// Whether `file` is the one at `path`.
+fn is_at(file: &File, path: &Path) -> io::Result<bool> {
+    let file = file.metadata()?;
+    match fs::metadata(path) {
+        Ok(there) => Ok((there.dev(), there.ino()) == (file.dev(), file.ino())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
     }
 }
 

@@ -7,7 +7,7 @@ use super::super::{Numbered, Page};
 use super::database::Broken;
 use super::folder::Folder;
 use super::locks;
-use super::session::Session;
+use super::view::View;
 use crate::event::RunId;
 use crate::query::Query;
 
@@ -19,29 +19,29 @@ const BYTES: usize = 1024 * 1024;
 const BREATH: usize = 500;
 
 /// The page that begins with number `from`.
-pub(super) fn take(session: &Session, folder: &Folder, query: &Query, from: u64) -> Result<Page, Broken> {
-    let mut page = Page { end: session.next_seq()?, ..Page::default() };
+pub(super) fn take(view: &View<'_>, folder: &Folder, query: &Query, from: u64) -> Result<Page, Broken> {
+    let mut page = Page { end: view.next_seq()?, ..Page::default() };
     let mut wanted = BTreeMap::new();
     let mut bytes = 0;
-    for (looked_at, place) in session.numbered_from(from).enumerate() {
+    for (looked_at, place) in view.numbered_from(from).enumerate() {
         let (seq, run, n) = place?;
         if looked_at == LOOKED_AT || bytes > BYTES {
             page.next = Some(seq);
             break;
         }
         if looked_at % BREATH == 0 {
-            session.alive();
+            view.alive();
         }
         let known = wanted.get(&run).copied();
-        let is_wanted = known.map_or_else(|| asks_for(session, folder, query, run), Ok)?;
+        let is_wanted = known.map_or_else(|| asks_for(view, folder, query, run), Ok)?;
         wanted.insert(run, is_wanted);
         if !is_wanted {
             continue;
         }
-        let event = session.event(run, n)?;
+        let event = view.event(run, n)?;
         if query.matches_event(&event.bytes) {
             if let Entry::Vacant(place) = page.beginnings.entry(run) {
-                bytes += place.insert(session.event(run, 0)?.bytes).len();
+                bytes += place.insert(view.event(run, 0)?.bytes).len();
             }
             bytes += event.bytes.len();
             page.events.push(Numbered { seq, run, n, bytes: event.bytes });
@@ -51,9 +51,9 @@ pub(super) fn take(session: &Session, folder: &Folder, query: &Query, from: u64)
 }
 
 /// Whether `query` asks for events of `run`.
-fn asks_for(session: &Session, folder: &Folder, query: &Query, run: RunId) -> Result<bool, Broken> {
+fn asks_for(view: &View<'_>, folder: &Folder, query: &Query, run: RunId) -> Result<bool, Broken> {
     let missing = || Broken::Damaged(format!("it lost run {run}"));
-    let summary = session.record(run)?.ok_or_else(missing)?.summary;
+    let summary = view.record(run)?.ok_or_else(missing)?.summary;
     let mut held = Ok(false);
     let asks = query.matches_run(&summary, || {
         held = locks::held(&folder.run_lock(run));

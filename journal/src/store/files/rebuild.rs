@@ -1,18 +1,17 @@
 //! Makes the database anew from all run files, and leaves a run in the journal that tells of it.
 
-use std::collections::BTreeMap;
 use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process;
 use std::time::Duration;
 
-use jiff::Timestamp;
-
-use super::super::StoreError;
+use super::super::{Head, StoreError};
 use super::database::{self, Broken, Turn};
 use super::folder::{self, Folder, failed};
 use super::intake;
+use super::numbers::{self, Numbered, Numbers};
+use super::sealed::Sealed;
 use super::wal;
 use crate::clock::{Clock as _, SystemClock};
 use crate::codec::{self, CodecError};
@@ -33,13 +32,10 @@ pub struct Rebuilt {
     pub events: u64,
 }
 
-/// Which number in the store each event gets: by time, and by number within a run.
-type Numbers = BTreeMap<RunId, Vec<u64>>;
-
 /// Makes the first database of a journal, or one for run files that came without.
 pub(super) fn make(turn: &Turn, folder: &Folder, patience: Duration) -> Result<(), StoreError> {
-    let numbers = number(folder)?;
-    build(turn, folder, patience, numbers)
+    let Numbered { ledger, numbers, .. } = numbers::number(folder)?;
+    build(turn, folder, patience, numbers, ledger.head())
 }
 
 /// Sets the database aside and makes a new one.
@@ -52,7 +48,8 @@ pub(super) fn remake(
 ) -> Result<Rebuilt, StoreError> {
     prove_writable(folder)?;
     let set_aside = set_aside(folder)?;
-    let mut numbers = number(folder)?;
+    Sealed::mend(folder)?;
+    let Numbered { mut ledger, mut numbers, next } = numbers::number(folder)?;
     let rebuilt = Rebuilt {
         run: RunId(SystemClock.mint()),
         set_aside,
@@ -61,8 +58,9 @@ pub(super) fn remake(
         events: numbers.values().map(|seqs| u64::try_from(seqs.len()).unwrap_or(u64::MAX)).sum(),
     };
     let told = tell(folder, &actor.unwrap_or_else(own_actor), &rebuilt)?;
-    numbers.insert(rebuilt.run, (rebuilt.events + 1..).take(told).collect());
-    build(turn, folder, patience, numbers)?;
+    ledger.append(&intake::entries_of(folder, rebuilt.run, &told, 0, next)?)?;
+    numbers.insert(rebuilt.run, (next..).take(told.len()).collect());
+    build(turn, folder, patience, numbers, ledger.head())?;
     Ok(rebuilt)
 }
 
@@ -78,31 +76,20 @@ fn set_aside(folder: &Folder) -> Result<Option<PathBuf>, StoreError> {
     if !database.exists() {
         return Ok(None);
     }
-    let aside = folder.root().join(folder.damaged_name(SystemClock.now()));
+    let aside = folder.root().join(folder.damaged_name("sled", SystemClock.now()));
     fs::rename(&database, &aside).map_err(failed("set aside", &database))?;
     folder::sync(folder.root())?;
     Ok(Some(aside))
 }
 
-fn number(folder: &Folder) -> Result<Numbers, StoreError> {
-    let mut order: Vec<(Timestamp, RunId, u64)> = Vec::new();
-    for run in folder.written()? {
-        let mut at = Timestamp::MIN;
-        for (n, event) in (0..).zip(wal::read(&folder.run_file(run), run)?.events) {
-            at = codec::header(&event).map_or(at, |header| header.at.max(at));
-            order.push((at, run, n));
-        }
-    }
-    order.sort_unstable();
-    let mut numbers = Numbers::new();
-    for (seq, (_, run, _)) in (1..).zip(order) {
-        numbers.entry(run).or_default().push(seq);
-    }
-    Ok(numbers)
-}
-
 /// Makes a database elsewhere, and puts it in place when it is whole.
-fn build(turn: &Turn, folder: &Folder, patience: Duration, numbers: Numbers) -> Result<(), StoreError> {
+fn build(
+    turn: &Turn,
+    folder: &Folder,
+    patience: Duration,
+    numbers: Numbers,
+    ledger: Head,
+) -> Result<(), StoreError> {
     folder.remove_unfinished_databases()?;
     let path = folder.database_in_making(SystemClock.mint());
     folder::make(&path)?;
@@ -122,6 +109,7 @@ fn build(turn: &Turn, folder: &Folder, patience: Duration, numbers: Numbers) -> 
             }
         }
         session.set_next(next);
+        session.set_ledger(ledger);
         Ok(next)
     });
     let next = next.map_err(|broken| explain(&path, broken))?;
@@ -141,8 +129,8 @@ pub(super) fn explain(path: &Path, broken: Broken) -> StoreError {
     }
 }
 
-/// Writes the run that tells of it, as a run file like any other; gives how many events it has.
-fn tell(folder: &Folder, actor: &Actor, rebuilt: &Rebuilt) -> Result<usize, StoreError> {
+/// Writes the run that tells of it, as a run file like any other; gives its events.
+fn tell(folder: &Folder, actor: &Actor, rebuilt: &Rebuilt) -> Result<Vec<Vec<u8>>, StoreError> {
     let name = rebuilt.set_aside.as_ref().map(|path| path.display().to_string());
     let facts = [
         Event::RunStarted(Box::new(started())),
@@ -172,7 +160,7 @@ fn tell(folder: &Folder, actor: &Actor, rebuilt: &Rebuilt) -> Result<usize, Stor
     }
     folder::open(&folder.marker(rebuilt.run))?;
     wal::replace(&path, events.iter().map(Vec::as_slice))?;
-    Ok(events.len())
+    Ok(events)
 }
 
 fn started() -> RunStarted {

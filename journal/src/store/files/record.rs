@@ -47,6 +47,8 @@ const CODES: [(u8, Status); 8] = [
     (8, Status::Abandoned),
 ];
 const UNREADABLE: u8 = 255;
+/// The statuses, as they are in keys, of runs that are over.
+pub(super) const FINISHED: [u8; 4] = [2, 3, 6, 8];
 
 impl Record {
     /// What to keep of `run`, whose first events these are; `None` when there are none.
@@ -121,6 +123,7 @@ pub(super) fn codes_shown_as(word: &str) -> Vec<u8> {
     known.chain(may_be(None).then_some(UNREADABLE)).collect()
 }
 
-fn bincode() -> impl bincode::Options {
+/// How numbers and strings are laid out in here.
+pub(super) fn bincode() -> impl bincode::Options {
     bincode::DefaultOptions::new().with_fixint_encoding().with_big_endian().reject_trailing_bytes()
 }

@@ -8,14 +8,14 @@ use std::path::Path;
 use ::sled::transaction::{TransactionError, Transactional as _};
 use ::sled::{Batch, Db, Tree};
 
-use super::super::{StoreError, Stored};
+use super::super::{Head, StoreError, Stored};
 use super::database::Broken;
 use super::folder::failed;
 use super::record::Record;
-use crate::event::RunId;
+use crate::event::{Hash, RunId};
 
 /// The layout of trees and keys; a database with another one is not touched.
-const FORMAT: u64 = 1;
+const FORMAT: u64 = 2;
 const CACHE: u64 = 4 * 1024 * 1024;
 
 /// Is called whenever something got done.
@@ -31,6 +31,7 @@ type Heartbeat = Box<dyn Fn()>;
 /// | `by_status` | status, run | |
 /// | `by_seq` | number in the store | run, n |
 /// | default | `format`, `next` | the layout's number; the next event's number in the store |
+/// | default | `ledger` | how much of the ledger is in here: entries, and the chain's hash |
 ///
 /// All numbers in keys and values are big-endian.
 pub(super) struct Session {
@@ -40,6 +41,8 @@ pub(super) struct Session {
     by_section: Tree,
     by_status: Tree,
     by_seq: Tree,
+    /// The number that follows on what was put so far.
+    next: Cell<u64>,
     changed: Cell<bool>,
     heart: Heartbeat,
     changes: RefCell<Changes>,
@@ -73,10 +76,12 @@ impl Session {
             by_status: db.open_tree("by_status")?,
             by_seq: db.open_tree("by_seq")?,
             db,
+            next: Cell::new(1),
             changed: Cell::new(false),
             heart,
             changes: RefCell::default(),
         };
+        session.next.set(session.next_seq()?);
         session.alive();
         Ok(session)
     }
@@ -100,6 +105,9 @@ impl Session {
     pub(super) fn check(&self, head: u64) -> Result<(), Broken> {
         match self.number("format")? {
             Some(FORMAT) => {}
+            Some(older) if older < FORMAT => {
+                return Err(Broken::Damaged(format!("it has the layout {older} of an older version")));
+            }
             None => return Err(Broken::Damaged("it does not say what it holds".to_owned())),
             Some(other) => {
                 return Err(Broken::Refused(format!("it has format {other}, this version knows {FORMAT}")));
@@ -141,6 +149,25 @@ impl Session {
                 number(&value).map(Some).ok_or_else(damaged)
             }
         }
+    }
+
+    /// How much of the ledger is in here.
+    pub(super) fn ledger(&self) -> Result<Head, Broken> {
+        let Some(value) = self.db.get("ledger")? else {
+            return Ok(Head { entries: 0, chain: Hash::ZERO });
+        };
+        let parts = value.split_first_chunk::<8>();
+        let head = parts.and_then(|(entries, chain)| {
+            Some(Head { entries: u64::from_be_bytes(*entries), chain: Hash(chain.try_into().ok()?) })
+        });
+        head.ok_or_else(|| Broken::Damaged("its 'ledger' is no head".to_owned()))
+    }
+
+    /// Notes how much of the ledger is in here.
+    pub(super) fn set_ledger(&self, head: Head) {
+        let mut changes = self.changes.borrow_mut();
+        changes.any = true;
+        changes.meta.insert("ledger", [head.entries.to_be_bytes().as_slice(), &head.chain.0].concat());
     }
 
     /// What is kept of `run`.
@@ -212,10 +239,38 @@ impl Session {
         changes.any = true;
         let key = event_key(run, n);
         changes.by_seq.insert(&seq.to_be_bytes(), &*key);
-        changes.meta.insert("next", &seq.saturating_add(1).to_be_bytes());
+        // What was sealed and comes back has old numbers.
+        self.next.set(self.next.get().max(seq.saturating_add(1)));
+        changes.meta.insert("next", &self.next.get().to_be_bytes());
         let value = [&seq.to_be_bytes(), event].concat();
         changes.size += value.len();
         changes.events.insert(key, value);
+    }
+
+    /// Takes a run out, with all its events.
+    pub(super) fn remove(&self, record: &Record) -> Result<(), Broken> {
+        let run = record.summary.id;
+        let events = self.events(run)?;
+        let mut changes = self.changes.borrow_mut();
+        changes.any = true;
+        for (n, event) in (0..).zip(events) {
+            changes.by_seq.remove(&event.seq.to_be_bytes());
+            changes.events.remove(event_key(run, n));
+            changes.size += 64;
+        }
+        changes.by_status.remove(status_key(record));
+        if let Some(key) = section_key(record) {
+            changes.by_section.remove(key);
+        }
+        changes.runs.remove(run.0.as_bytes());
+        Ok(())
+    }
+
+    /// The run of the event with the last number in the store.
+    pub(super) fn newest_run(&self) -> Result<Option<RunId>, Broken> {
+        let last = self.by_seq.last()?;
+        let id = last.and_then(|(_, place)| place.first_chunk::<16>().copied());
+        Ok(id.map(|id| RunId(uuid::Uuid::from_bytes(id))))
     }
 
     /// Keeps `new` of its run, in the place of `old`.
@@ -240,6 +295,7 @@ impl Session {
     pub(super) fn set_next(&self, next: u64) {
         let mut changes = self.changes.borrow_mut();
         changes.any = true;
+        self.next.set(next);
         changes.meta.insert("next", &next.to_be_bytes());
     }
 

@@ -9,10 +9,14 @@ use std::time::Duration;
 use super::super::{StoreError, Stored};
 use super::database::{self, Broken, Turn};
 use super::folder::{self, Folder, failed};
-use super::intake::{self, Damage, Found};
+use super::intake::{self, Batch, Damage, Found};
+use super::ledger::Ledger;
 use super::locks;
 use super::rebuild::{self, Rebuilt};
+use super::seal;
+use super::sealed::Sealed;
 use super::session::Session;
+use super::view::View;
 use super::wal::{self, Scan};
 use crate::clock::{Clock as _, SystemClock};
 use crate::event::{Actor, RunId};
@@ -83,12 +87,17 @@ impl Inner {
         Inner { folder, patience, notices: Mutex::default(), actor: Mutex::default() }
     }
 
+    /// How long the database may give no sign of life.
+    pub(super) fn patience(&self) -> Duration {
+        self.patience
+    }
+
     /// Brings run files into the database and does `work` with it; makes it anew, once, when it turns out to be
     /// damaged, and then does `work` again.
     pub(super) fn burst<T, W>(&self, bring: Bring, work: W) -> Result<T, StoreError>
     where
         T: Send + 'static,
-        W: Fn(&Session) -> Result<T, Broken> + Send + Sync + 'static,
+        W: Fn(&View<'_>) -> Result<T, Broken> + Send + Sync + 'static,
     {
         let turn = database::take_turn(&self.folder)?;
         let work = Arc::new(work);
@@ -106,7 +115,7 @@ impl Inner {
     fn attempt<T, W>(&self, turn: &Turn, bring: Bring, work: Arc<W>) -> Result<T, Broken>
     where
         T: Send + 'static,
-        W: Fn(&Session) -> Result<T, Broken> + Send + Sync + 'static,
+        W: Fn(&View<'_>) -> Result<T, Broken> + Send + Sync + 'static,
     {
         let head = database::head(&self.folder)?;
         let folder = self.folder.clone();
@@ -114,11 +123,27 @@ impl Inner {
         let (done, found, next) = database::burst(turn, &database, self.patience, move |session| {
             session.check(head.unwrap_or(1))?;
             let mut found = Found::default();
+            let mut ledger = Ledger::open(&folder, session.ledger()?.entries)?;
+            found.ledger_lost = !ledger.continues(session.ledger()?)?;
+            intake::catch_up(session, &folder, &ledger)?;
+            let mut sealed = Sealed::open(&folder)?;
+            let mut batch = Batch::default();
+            let mut anything = false;
             for run in bring.runs(session, &folder)? {
-                intake::bring_in(session, &folder, run, matches!(bring, Bring::All), &mut found)?;
+                intake::look(session, &folder, run, matches!(bring, Bring::All), &mut found, &mut batch)?;
+                if batch.is_large() {
+                    std::mem::take(&mut batch).bring_in(session, &sealed, &folder, &mut ledger)?;
+                    anything = true;
+                }
                 session.alive();
             }
-            Ok((work(session)?, found, session.next_seq()?))
+            anything |= !batch.is_empty();
+            batch.bring_in(session, &sealed, &folder, &mut ledger)?;
+            if anything {
+                found.sealed = seal::seal(session, &folder, &mut sealed)?;
+            }
+            let view = View { session, sealed: &sealed };
+            Ok((work(&view)?, found, session.next_seq()?))
         })?;
         if head != Some(next) {
             database::set_head(&self.folder, next)?;
@@ -129,6 +154,12 @@ impl Inner {
 
     /// What remains to be done once everything that was brought in is durable.
     fn act_on(&self, found: &Found, bring: Bring) -> Result<(), StoreError> {
+        if found.ledger_lost {
+            self.tell(format!(
+                "the ledger {} is not the one that the database knows; journal verify says what is wrong",
+                self.folder.ledger().display()
+            ));
+        }
         for damaged in &found.damaged {
             if matches!(bring, Bring::All) && self.mend_damaged(damaged)? {
                 continue;
@@ -144,6 +175,9 @@ impl Inner {
         }
         for (run, size) in &found.settled {
             self.unmark(*run, *size)?;
+        }
+        for run in &found.sealed {
+            seal::remove_files(&self.folder, *run)?;
         }
         Ok(())
     }
@@ -236,7 +270,7 @@ impl Inner {
     pub(super) fn rebuild(&self) -> Result<Rebuilt, StoreError> {
         let turn = database::take_turn(&self.folder)?;
         if self.folder.database().join("db").exists() {
-            match self.attempt(&turn, Bring::All, Arc::new(|_: &Session| Ok(()))) {
+            match self.attempt(&turn, Bring::All, Arc::new(|_: &View<'_>| Ok(()))) {
                 // What it still has of run files that were damaged or removed cannot be had.
                 Ok(()) | Err(Broken::Damaged(_)) => {}
                 Err(broken) => return Err(rebuild::explain(&self.folder.database(), broken)),
@@ -248,7 +282,7 @@ impl Inner {
     /// What the database and the run's file hold of `run`, which agree, the file being mended if need be.
     pub(super) fn know(&self, run: RunId, bring: Bring) -> Result<(Vec<Stored>, Scan), StoreError> {
         let look = || -> Result<(Vec<Stored>, Scan), StoreError> {
-            let stored = self.burst(bring, move |session| session.events(run))?;
+            let stored = self.burst(bring, move |view| view.events(run))?;
             let path = self.folder.run_file(run);
             let scan = wal::read(&path, run)?;
             match scan.damage {

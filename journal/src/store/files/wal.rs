@@ -77,7 +77,7 @@ pub(super) fn scan(bytes: &[u8], run: RunId, first: u64) -> Scan {
 }
 
 /// The event in the frame that `bytes` begin with, and what follows; `None` when the frame is not whole.
-fn whole_frame(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+pub(super) fn whole_frame(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     let (length, rest) = bytes.split_first_chunk::<4>()?;
     let (crc, rest) = rest.split_first_chunk::<4>()?;
     let length = usize::try_from(u32::from_be_bytes(*length)).ok()?;
@@ -90,7 +90,7 @@ fn whole_frame(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
 
 /// Why `bytes`, which do not begin with a whole frame, cannot be what an interrupted append left. That is at most one
 /// frame, of which a beginning is there, or all its length with zeros where blocks were not written any more.
-fn not_torn(bytes: &[u8]) -> Option<String> {
+pub(super) fn not_torn(bytes: &[u8]) -> Option<String> {
     let is_event = |bytes| whole_frame(bytes).is_some_and(|(event, _)| codec::header(event).is_ok());
     let follows = (1..bytes.len()).find(|offset| bytes.get(*offset..).is_some_and(is_event));
     if let Some(offset) = follows {
@@ -110,6 +110,14 @@ fn not_torn(bytes: &[u8]) -> Option<String> {
         }
         _ => None,
     }
+}
+
+/// Whether `bytes`, which do not begin with a whole frame, are as long as the frame that they begin.
+pub(super) fn has_its_length(bytes: &[u8]) -> bool {
+    let length = bytes.first_chunk::<4>().map(|length| u32::from_be_bytes(*length));
+    length
+        .and_then(|length| usize::try_from(length).ok())
+        .is_some_and(|length| HEADER + length == bytes.len())
 }
 
 /// Whether `event` is number `n` of `run`, or why it is not. What a newer version wrote is believed.

@@ -1,0 +1,187 @@
+//! A journal with 100,000 runs of ten events: what it costs to ask it, and to append to it.
+//!
+//! `cargo bench -p journal --bench scale` makes one beside the target folder (once; it is used again) and prints what
+//! each question takes, each in a process of its own as a command would be, with the most memory that it had.
+//! `SCALE_RUNS` is another number of runs.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a benchmark that cannot go on ends, and its result is what it prints"
+)]
+#![allow(clippy::disallowed_methods, reason = "a benchmark measures time, and starts itself again")]
+#![allow(missing_docs, unreachable_pub, reason = "it shares the tests' material")]
+
+#[path = "../tests/material/mod.rs"]
+mod material;
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use jiff::{SignedDuration, Timestamp};
+use journal::event::Event;
+use journal::query::Query;
+use journal::store::files::FileStore;
+use journal::store::{Adopted, Claim, Store as _};
+use material::{BEGINNING, Story, actor, run_id, started};
+
+/// So many runs are written at a time.
+const AT_ONCE: u32 = 256;
+/// The median of so many processes counts.
+const ROUNDS: usize = 7;
+
+fn main() {
+    let runs = std::env::var("SCALE_RUNS").map_or(100_000, |runs| runs.parse().unwrap());
+    let folder = place(runs);
+    if let Ok(task) = std::env::var("SCALE_TASK") {
+        perform(&task, &folder, runs);
+        return;
+    }
+    if !folder.join("whole").exists() {
+        generate(&folder, runs);
+        std::fs::write(folder.join("whole"), b"").unwrap();
+    }
+    println!("{runs} runs of ten events, medians of {ROUNDS} processes:");
+    for (task, most) in [
+        ("history --limit 20", Some(50)),
+        ("history section7 --since, one day", Some(100)),
+        ("history --status interrupted", None),
+        ("inspect a run by its short id, new", Some(50)),
+        ("inspect a run by its short id, old", Some(50)),
+        ("claim, ten appends, publish", None),
+        ("the same in an empty journal", None),
+    ] {
+        let mut taken: Vec<(Duration, u64)> = (0..ROUNDS).map(|_| alone(task, runs)).collect();
+        taken.sort_unstable();
+        let (time, memory) = (taken[ROUNDS / 2].0, taken.iter().map(|(_, memory)| *memory).max().unwrap());
+        let promised = most.map_or_else(String::new, |most| format!(" (promised: under {most} ms, 64 MB)"));
+        println!("{task}: {:.1} ms, {} MB{promised}", time.as_secs_f64() * 1000.0, memory / 1024);
+    }
+}
+
+fn place(runs: u32) -> PathBuf {
+    let beside = std::env::current_exe().unwrap();
+    let folder = beside.parent().unwrap().join(format!("journal-of-{runs}"));
+    std::fs::create_dir_all(&folder).unwrap();
+    folder
+}
+
+fn store(folder: &Path) -> FileStore {
+    FileStore::open(folder.join("journal")).unwrap()
+}
+
+fn run<T>(future: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(future)
+}
+
+fn told(number: u32) -> Story {
+    let mut story = Story::new(number, started("restore", Some(&format!("section{}", number % 50))));
+    story.begin();
+    (0..8).for_each(|_| drop(story.part()));
+    story.tell(Event::RunSucceeded);
+    story
+}
+
+fn generate(folder: &Path, runs: u32) {
+    let begun = Instant::now();
+    let store = store(folder);
+    let numbers: Vec<u32> = (1..=runs).collect();
+    for some in numbers.chunks(AT_ONCE as usize) {
+        let adopted = some.iter().map(|number| {
+            let story = told(*number);
+            let claim = Claim { target: None, ..story.claim() };
+            Adopted { claim, run: story.run, events: story.told }
+        });
+        run(store.adopt(adopted.collect())).unwrap();
+        if some[0] % (AT_ONCE * 64) == 1 {
+            println!("{} of {runs} runs after {:.0} s", some[0], begun.elapsed().as_secs_f64());
+        }
+    }
+    println!("{runs} runs written in {:.0} s", begun.elapsed().as_secs_f64());
+}
+
+/// What a task takes in a process of its own, and its most memory in kB.
+fn alone(task: &str, runs: u32) -> (Duration, u64) {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    let output = command.env("SCALE_TASK", task).env("SCALE_RUNS", runs.to_string()).output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    let mut words = text.split_whitespace().map(|word| word.parse::<u64>().unwrap());
+    let Some((micros, memory)) = words.next().zip(words.next()) else {
+        panic!("{task}: {}", String::from_utf8_lossy(&output.stderr));
+    };
+    (Duration::from_micros(micros), memory)
+}
+
+fn perform(task: &str, folder: &Path, runs: u32) {
+    let empty = tempfile::tempdir_in(folder).unwrap();
+    let begun = Instant::now();
+    match task {
+        "history --limit 20" => {
+            let query = Query { limit: Some(20), ..Query::default() };
+            assert_eq!(history(folder, &query), 20);
+        }
+        "history section7 --since, one day" => {
+            let end = Timestamp::from_second(BEGINNING).unwrap() + SignedDuration::from_mins(i64::from(runs));
+            let query = Query {
+                section: Some("section7".to_owned()),
+                since: Some(end - SignedDuration::from_hours(24)),
+                limit: Some(20),
+                ..Query::default()
+            };
+            assert!(history(folder, &query) > 0);
+        }
+        "history --status interrupted" => {
+            history(folder, &Query { status: Some("interrupted".to_owned()), ..Query::default() });
+        }
+        "inspect a run by its short id, new" => inspect(folder, runs),
+        "inspect a run by its short id, old" => inspect(folder, runs / 2),
+        "claim, ten appends, publish" => append(folder),
+        "the same in an empty journal" => append(empty.path()),
+        other => panic!("no task '{other}'"),
+    }
+    println!("{} {}", begun.elapsed().as_micros(), most_memory());
+}
+
+fn history(folder: &Path, query: &Query) -> usize {
+    let store = store(folder);
+    run(async {
+        let found = store.runs(query).await.unwrap();
+        let ids: Vec<_> = found.iter().map(|run| run.id).collect();
+        store.read_all(&ids).await.unwrap().len()
+    })
+}
+
+fn inspect(folder: &Path, number: u32) {
+    let store = store(folder);
+    run(async {
+        let found = store.find(&run_id(number).short()).await.unwrap();
+        assert!(store.read(found[0]).await.unwrap().len() >= 10);
+    });
+}
+
+fn append(folder: &Path) {
+    let store = store(folder);
+    let mut story = told(1);
+    story.run = journal::event::RunId(uuid::Uuid::now_v7());
+    story.told.clear();
+    run(async {
+        let mut log = store.claim(&Claim { actor: actor("eve"), ..story.claim() }).await.unwrap();
+        let first = story.begin();
+        story.append(&mut *log, &first).await.unwrap();
+        for _ in 0..9 {
+            let part = story.part();
+            story.append(&mut *log, &part).await.unwrap();
+        }
+        log.publish().await.unwrap();
+    });
+}
+
+/// `VmHWM` of proc(5), in kB.
+fn most_memory() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse().unwrap()
+}
