@@ -27,6 +27,7 @@ mod locks;
 mod numbers;
 mod page;
 mod progress;
+mod prune;
 mod rebuild;
 mod record;
 mod seal;
@@ -39,6 +40,7 @@ mod view;
 mod wal;
 mod watch;
 
+use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -47,6 +49,7 @@ use std::time::Duration;
 use self::folder::{Folder, failed};
 use self::locks::Owned;
 use self::progress::Board;
+pub use self::prune::Pruned;
 pub use self::rebuild::Rebuilt;
 use self::sealed::Sealed;
 use self::upkeep::{Bring, Inner};
@@ -96,6 +99,13 @@ impl FileStore {
     /// head `against`, too.
     pub async fn verify(&self, against: Option<Head>) -> Result<Verified, StoreError> {
         self.blocking(move |inner| inner.verify(against)).await
+    }
+
+    /// Takes those of `runs` out of the journal for good that are finished and that nobody works on, with the
+    /// attachments that no other run names, and gives their space back. The ledger keeps a tombstone of each. The run
+    /// with the newest event stays, whatever it is. A journal that is damaged is left as it is.
+    pub async fn prune(&self, runs: BTreeSet<RunId>) -> Result<Pruned, StoreError> {
+        self.blocking(move |inner| inner.prune(&runs)).await
     }
 
     /// Runs what may wait for a disk or for other processes where nobody else waits with it.
