@@ -62,7 +62,7 @@ use crate::report::{self, Style};
 use crate::step::{Kinds, Secrets, Settings, pause, write};
 use crate::world::machine;
 use crate::world::postgres::{Server, Session, literal};
-use crate::world::process::Program;
+use crate::world::process::{Identity, Program};
 use crate::world::web::Access;
 
 /// What the commands share.
@@ -167,12 +167,12 @@ impl App {
     /// The journal: where the command line says, else the section, else the usual place. Where no section is asked
     /// for, it is the one that all sections share.
     pub fn store(&self, section: Option<&str>) -> Result<Arc<dyn Store>, Error> {
-        Ok(Arc::new(FileStore::open(self.journal(section)?)?))
+        Ok(Arc::new(open(self.journal(section)?)?))
     }
 
     /// The journal that all sections share, which must be in a folder.
     pub fn file_store(&self) -> Result<FileStore, Error> {
-        Ok(FileStore::open(self.journal(None)?)?)
+        open(self.journal(None)?)
     }
 
     /// The folder of the journal, which may not be there yet.
@@ -447,7 +447,7 @@ impl App {
         command: Typed,
         read_only: bool,
     ) -> Result<Question, Error> {
-        let store = Arc::new(FileStore::open(place_or_usual(place)?)?);
+        let store = Arc::new(open(place_or_usual(place)?)?);
         let engine = Engine {
             listener: Arc::new(report::Silent),
             ..self.engine_until(store, Secrets::default(), self.signals()?.stop_at_once())?
@@ -501,7 +501,7 @@ impl App {
             clock: Arc::new(SystemClock),
             listener,
             stop,
-            actor: Actor { user: machine::user(), host: machine::host(), pid: this.pid },
+            actor: actor(&this),
             process: Process { pid: this.pid, start_time: this.start_time, boot_id: this.boot_id },
             version: env!("CARGO_PKG_VERSION").to_owned(),
         })
@@ -630,6 +630,17 @@ fn place_or_usual(wanted: Option<PathBuf>) -> Result<PathBuf, Error> {
         Some(place) => absolute(&place),
         None => absolute(&machine::default_journal()?),
     }
+}
+
+/// The journal in that folder, signed by us where it records something itself.
+fn open(folder: PathBuf) -> Result<FileStore, Error> {
+    let store = FileStore::open(folder)?;
+    store.sign(&actor(&machine::this_process()?));
+    Ok(store)
+}
+
+fn actor(this: &Identity) -> Actor {
+    Actor { user: machine::user(), host: machine::host(), pid: this.pid }
 }
 
 fn expand_home(path: &str) -> Result<PathBuf, Error> {
