@@ -7,7 +7,7 @@ use journal::store::Store;
 use journal::store::files::FileStore;
 use journal::store::postgres::{self, PostgresStore, Refused};
 
-use super::absolute;
+use super::{absolute, actor};
 use crate::config::{JournalServer, without_secrets};
 use crate::error::{Error, ExitCode};
 use crate::world::postgres::Destination;
@@ -49,7 +49,10 @@ impl Place {
 
     /// The same where only a folder will do.
     pub(super) fn open_folder(&self) -> Result<FileStore, Error> {
-        Ok(FileStore::open(self.folder()?)?)
+        let store = FileStore::open(self.folder()?)?;
+        // What it records itself is signed by us.
+        store.sign(&actor(&machine::this_process()?));
+        Ok(store)
     }
 
     /// Whether there is something to look at: a folder may still be missing.
