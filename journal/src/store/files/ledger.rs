@@ -136,6 +136,10 @@ impl Ledger {
         while whole < ledger.head.entries && ledger.follows(whole + 1)? {
             whole += 1;
         }
+        if whole > known {
+            // Whoever appended them may have been killed before this.
+            ledger.file.sync_data().map_err(failed("sync", &ledger.path))?;
+        }
         ledger.ending_after(whole)
     }
 
