@@ -54,7 +54,7 @@ use self::view::Part;
 use self::wal::{RunFile, Scan};
 use self::watch::FileWatch;
 use super::verified::Verified;
-use super::{Adopted, Claim, Head, Log, Page, Store, StoreError, Stored, Watch};
+use super::{Adopted, Claim, Head, Log, Page, Store, StoreError, Stored, Upkeep, Watch};
 use crate::event::{Hash, RunId};
 use crate::query::{Query, Summary};
 use crate::step::Progress;
@@ -92,12 +92,6 @@ impl FileStore {
         self.blocking(|inner| inner.rebuild()).await
     }
 
-    /// Looks at everything that is there, changes nothing, and tells what is wrong; whether it all goes on from the
-    /// head `against`, too.
-    pub async fn verify(&self, against: Option<Head>) -> Result<Verified, StoreError> {
-        self.blocking(move |inner| inner.verify(against)).await
-    }
-
     /// Runs what may wait for a disk or for other processes where nobody else waits with it.
     async fn blocking<T: Send + 'static>(
         &self,
@@ -121,6 +115,17 @@ async fn blocking<T: Send + 'static>(
     done.unwrap_or_else(|error| {
         Err(StoreError::Database { path: inner.folder.database(), what: error.to_string() })
     })
+}
+
+#[async_trait]
+impl Upkeep for FileStore {
+    fn place(&self) -> String {
+        self.path().display().to_string()
+    }
+
+    async fn verify(&self, against: Option<Head>) -> Result<Verified, StoreError> {
+        self.blocking(move |inner| inner.verify(against)).await
+    }
 }
 
 #[async_trait]
