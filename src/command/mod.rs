@@ -50,7 +50,7 @@ use journal::event::{Actor, Detail, Failure, OnFailure, Process, RunStarted};
 use journal::run::{Run, Status};
 use journal::step::{Listener, Stop};
 use journal::store::files::FileStore;
-use journal::store::{Store, StoreError};
+use journal::store::{Store, StoreError, Upkeep};
 use tokio::sync::watch;
 
 use self::place::Place;
@@ -169,13 +169,18 @@ impl App {
     /// The journal: where the command line says, else the section, else the usual place. Where no section is asked
     /// for, it is the one that all sections share.
     pub fn store(&self, section: Option<&str>) -> Result<Arc<dyn Store>, Error> {
-        self.journal_place(section)?.open()
+        Ok(self.journal_place(section)?.open()?)
+    }
+
+    /// The journal that all sections share, to be looked after.
+    pub fn kept_store(&self) -> Result<Arc<dyn Upkeep>, Error> {
+        self.journal_place(None)?.open()
     }
 
     /// The journal, when there is one already, or when it is on a server.
     pub fn store_if_there(&self, section: Option<&str>) -> Result<Option<Arc<dyn Store>>, Error> {
         let place = self.journal_place(section)?;
-        if place.is_there()? { place.open().map(Some) } else { Ok(None) }
+        if place.is_there()? { Ok(Some(place.open()?)) } else { Ok(None) }
     }
 
     /// The journal that all sections share, which must be in a folder.

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use journal::store::Store;
+use journal::store::Upkeep;
 use journal::store::files::FileStore;
 use journal::store::postgres::{self, PostgresStore, Refused};
 
@@ -40,7 +40,7 @@ impl Place {
     }
 
     /// The journal there. A server is not reached before something is asked of it.
-    pub(super) fn open(&self) -> Result<Arc<dyn Store>, Error> {
+    pub(super) fn open(&self) -> Result<Arc<dyn Upkeep>, Error> {
         match self {
             Place::Usual | Place::Folder(_) => Ok(Arc::new(self.open_folder()?)),
             Place::Server(server) => shared(server),
@@ -77,7 +77,7 @@ impl Place {
     }
 }
 
-fn shared(server: &JournalServer) -> Result<Arc<dyn Store>, Error> {
+fn shared(server: &JournalServer) -> Result<Arc<dyn Upkeep>, Error> {
     let to = Destination::of(&server.url, "pg_staging journal")
         .map_err(|trouble| Error { code: ExitCode::USAGE, ..trouble.into() })?;
     let (to, lease) = (Arc::new(to), server.lease.unwrap_or(postgres::LEASE));

@@ -57,7 +57,7 @@ use self::view::Part;
 use self::wal::{RunFile, Scan};
 use self::watch::FileWatch;
 use super::verified::Verified;
-use super::{Adopted, Claim, Head, Log, Page, Store, StoreError, Stored, Watch};
+use super::{Adopted, Claim, Head, Log, Page, Store, StoreError, Stored, Upkeep, Watch};
 use crate::event::{Actor, Hash, RunId};
 use crate::query::{Query, Summary};
 use crate::step::Progress;
@@ -100,12 +100,6 @@ impl FileStore {
         self.blocking(|inner| inner.rebuild()).await
     }
 
-    /// Looks at everything that is there, changes nothing, and tells what is wrong; whether it all goes on from the
-    /// head `against`, too.
-    pub async fn verify(&self, against: Option<Head>) -> Result<Verified, StoreError> {
-        self.blocking(move |inner| inner.verify(against)).await
-    }
-
     /// Takes those of `runs` out of the journal for good that are finished and that nobody works on, with the
     /// attachments that no other run names, and gives their space back. The ledger keeps a tombstone of each. The run
     /// with the newest event stays, whatever it is. A journal that is damaged is left as it is.
@@ -136,6 +130,17 @@ async fn blocking<T: Send + 'static>(
     done.unwrap_or_else(|error| {
         Err(StoreError::Database { path: inner.folder.database(), what: error.to_string() })
     })
+}
+
+#[async_trait]
+impl Upkeep for FileStore {
+    fn place(&self) -> String {
+        self.path().display().to_string()
+    }
+
+    async fn verify(&self, against: Option<Head>) -> Result<Verified, StoreError> {
+        self.blocking(move |inner| inner.verify(against)).await
+    }
 }
 
 #[async_trait]
