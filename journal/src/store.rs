@@ -25,6 +25,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 pub use self::lease::Lease;
+use self::verified::Verified;
 use crate::event::{Actor, Hash, RunId};
 use crate::query::{Query, Summary};
 use crate::step::Progress;
@@ -83,6 +84,17 @@ pub trait Store: Send + Sync {
 
     /// What had to be mended while the store was used, in words for the user; each is told once.
     fn take_notices(&self) -> Vec<String>;
+}
+
+/// A store that is looked after for years.
+#[async_trait]
+pub trait Upkeep: Store {
+    /// Where it is, for people.
+    fn place(&self) -> String;
+
+    /// Looks at everything that is there, changes nothing, and tells what is wrong; whether it all goes on from the head
+    /// `against`, too. A head is of one store: what was moved to another one has another head there.
+    async fn verify(&self, against: Option<Head>) -> Result<Verified, StoreError>;
 }
 
 /// The right to append to one run.

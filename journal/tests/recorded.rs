@@ -32,7 +32,7 @@ use journal::run::{Run, Status, StepStatus};
 use journal::step::Stop;
 use journal::store::files::FileStore;
 use journal::store::memory::MemoryStore;
-use journal::store::{Claim, Store, StoreError};
+use journal::store::{Claim, Store, StoreError, Upkeep as _};
 use material::world::{self, Amount, Fuse, Kinds, Nobody, SimulatedClock, World, step, who};
 use material::{all, sample};
 use serde_json::json;

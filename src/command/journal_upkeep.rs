@@ -96,10 +96,10 @@ impl Verify {
         let against = against.map_err(|error| {
             Error::new(ExitCode::USAGE, error.to_string()).hint("type one that journal verify printed")
         })?;
-        let store = app.file_store()?;
+        let store = app.kept_store()?;
         let found = store.verify(against).await?;
-        report::verified(&found, store.path(), app.style);
-        app.tell_notices(&store);
+        report::verified(&found, &store.place(), app.style);
+        app.tell_notices(&*store);
         if found.damage.is_empty() {
             return Ok(ExitCode::DONE);
         }
@@ -112,7 +112,12 @@ impl Verify {
             many => format!("{many} things are"),
         };
         Err(Error::new(ExitCode::STUCK, format!("the journal is damaged: {things} not as it was written"))
-            .hint("keep a copy of its folder, then type: pg_staging journal rebuild"))
+            .hint(match app.journal_folder() {
+                Ok(_) => "keep a copy of its folder, then type: pg_staging journal rebuild",
+                Err(_) => {
+                    "keep a dump of its schema staging_journal, and compare it with an export or a backup"
+                }
+            }))
     }
 }
 

@@ -50,7 +50,7 @@ use journal::event::{Actor, Detail, Failure, OnFailure, Process, RunStarted};
 use journal::run::{Run, Status};
 use journal::step::{Listener, Stop};
 use journal::store::files::FileStore;
-use journal::store::{Store, StoreError};
+use journal::store::{Store, StoreError, Upkeep};
 use tokio::sync::watch;
 
 use self::place::Place;
@@ -65,7 +65,7 @@ use crate::step::contents::Heads;
 use crate::step::{Kinds, Secrets, Settings, pause, write};
 use crate::world::machine;
 use crate::world::postgres::{Server, Session, literal};
-use crate::world::process::Program;
+use crate::world::process::{Identity, Program};
 use crate::world::web::Access;
 
 /// What the commands share.
@@ -170,13 +170,18 @@ impl App {
     /// The journal: where the command line says, else the section, else the usual place. Where no section is asked
     /// for, it is the one that all sections share.
     pub fn store(&self, section: Option<&str>) -> Result<Arc<dyn Store>, Error> {
-        self.journal_place(section)?.open()
+        Ok(self.journal_place(section)?.open()?)
+    }
+
+    /// The journal that all sections share, to be looked after.
+    pub fn kept_store(&self) -> Result<Arc<dyn Upkeep>, Error> {
+        self.journal_place(None)?.open()
     }
 
     /// The journal, when there is one already, or when it is on a server.
     pub fn store_if_there(&self, section: Option<&str>) -> Result<Option<Arc<dyn Store>>, Error> {
         let place = self.journal_place(section)?;
-        if place.is_there()? { place.open().map(Some) } else { Ok(None) }
+        if place.is_there()? { Ok(Some(place.open()?)) } else { Ok(None) }
     }
 
     /// The journal that all sections share, which must be in a folder.
@@ -502,7 +507,7 @@ impl App {
             clock: Arc::new(SystemClock),
             listener,
             stop,
-            actor: Actor { user: machine::user(), host: machine::host(), pid: this.pid },
+            actor: actor(&this),
             process: Process { pid: this.pid, start_time: this.start_time, boot_id: this.boot_id },
             version: env!("CARGO_PKG_VERSION").to_owned(),
         })
@@ -623,4 +628,8 @@ pub fn absolute(path: &Path) -> Result<PathBuf, Error> {
     std::path::absolute(path).map_err(|error| {
         Error::new(ExitCode::USAGE, format!("'{}' is not a path", path.display())).because(error)
     })
+}
+
+fn actor(this: &Identity) -> Actor {
+    Actor { user: machine::user(), host: machine::host(), pid: this.pid }
 }

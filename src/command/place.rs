@@ -3,11 +3,11 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use journal::store::Store;
+use journal::store::Upkeep;
 use journal::store::files::FileStore;
 use journal::store::postgres::{self, PostgresStore, Refused};
 
-use super::absolute;
+use super::{absolute, actor};
 use crate::config::{JournalServer, without_secrets};
 use crate::error::{Error, ExitCode};
 use crate::world::postgres::Destination;
@@ -40,7 +40,7 @@ impl Place {
     }
 
     /// The journal there. A server is not reached before something is asked of it.
-    pub(super) fn open(&self) -> Result<Arc<dyn Store>, Error> {
+    pub(super) fn open(&self) -> Result<Arc<dyn Upkeep>, Error> {
         match self {
             Place::Usual | Place::Folder(_) => Ok(Arc::new(self.open_folder()?)),
             Place::Server(server) => shared(server),
@@ -49,7 +49,10 @@ impl Place {
 
     /// The same where only a folder will do.
     pub(super) fn open_folder(&self) -> Result<FileStore, Error> {
-        Ok(FileStore::open(self.folder()?)?)
+        let store = FileStore::open(self.folder()?)?;
+        // What it records itself is signed by us.
+        store.sign(&actor(&machine::this_process()?));
+        Ok(store)
     }
 
     /// Whether there is something to look at: a folder may still be missing.
@@ -74,7 +77,7 @@ impl Place {
     }
 }
 
-fn shared(server: &JournalServer) -> Result<Arc<dyn Store>, Error> {
+fn shared(server: &JournalServer) -> Result<Arc<dyn Upkeep>, Error> {
     let to = Destination::of(&server.url, "pg_staging journal")
         .map_err(|trouble| Error { code: ExitCode::USAGE, ..trouble.into() })?;
     let (to, lease) = (Arc::new(to), server.lease.unwrap_or(postgres::LEASE));

@@ -17,16 +17,16 @@ pub fn journal_path(path: &Path, style: Style) {
 }
 
 /// What a look at the whole journal found.
-pub fn verified(found: &Verified, path: &Path, style: Style) {
+pub fn verified(found: &Verified, place: &str, style: Style) {
     if style.json {
-        out(&json(found, path).to_string());
+        out(&json(found, place).to_string());
         return;
     }
     for damage in &found.damage {
         out(&line(damage));
     }
     let Verified { runs, events, attachments, pruned, lost, head, .. } = found;
-    out(&format!("{}: runs {runs}, events {events}, attachments {attachments}", path.display()));
+    out(&format!("{place}: runs {runs}, events {events}, attachments {attachments}"));
     if *pruned > 0 {
         out(&format!("runs that were pruned: {pruned}"));
     }
@@ -41,7 +41,7 @@ fn line(damage: &Damage) -> String {
     format!("{}{run}: {} ({})", damage.flaw.as_str(), damage.what, damage.path.display())
 }
 
-fn json(found: &Verified, path: &Path) -> Value {
+fn json(found: &Verified, place: &str) -> Value {
     let damage = |damage: &Damage| {
         json!({
             "kind": damage.flaw.as_str(),
@@ -51,7 +51,7 @@ fn json(found: &Verified, path: &Path) -> Value {
         })
     };
     json!({ "schema": 1, "journal": {
-        "path": path.display().to_string(),
+        "path": place,
         "head": found.head.to_string(),
         "runs": found.runs,
         "events": found.events,

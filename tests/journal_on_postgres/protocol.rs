@@ -129,7 +129,7 @@ impl World {
         let Owner { run, epoch, events, head } = self.owners[who];
         let own = 1 + u8::try_from(who).unwrap() + 2 * events + 8 * epoch;
         let sql = format!(
-            "SELECT staging_journal.append({}, {epoch}, {events}, {}, {}, 'event', now(), 'ada', now(), 'running', 'restore', 'shop', 'ada', false);",
+            "SELECT staging_journal.append({}, {epoch}, {events}, {}, {}, 'event', now(), 'ada', '{{}}', now(), 'running', 'restore', 'shop', 'ada', false);",
             id(run),
             hash(head),
             hash(own)

@@ -57,8 +57,8 @@ use self::view::Part;
 use self::wal::{RunFile, Scan};
 use self::watch::FileWatch;
 use super::verified::Verified;
-use super::{Adopted, Claim, Head, Log, Page, Store, StoreError, Stored, Watch};
-use crate::event::{Hash, RunId};
+use super::{Adopted, Claim, Head, Log, Page, Store, StoreError, Stored, Upkeep, Watch};
+use crate::event::{Actor, Hash, RunId};
 use crate::query::{Query, Summary};
 use crate::step::Progress;
 use async_trait::async_trait;
@@ -89,16 +89,15 @@ impl FileStore {
         self.inner.folder.root()
     }
 
+    /// Says who signs what the store itself records. Whoever claims a run signs from then on.
+    pub fn sign(&self, actor: &Actor) {
+        self.inner.signed_by(actor);
+    }
+
     /// Sets the database aside and makes a new one from the run files. Run files that lost events which the old one
     /// still has are mended first, and so are damaged ones of which it has everything.
     pub async fn rebuild(&self) -> Result<Rebuilt, StoreError> {
         self.blocking(|inner| inner.rebuild()).await
-    }
-
-    /// Looks at everything that is there, changes nothing, and tells what is wrong; whether it all goes on from the
-    /// head `against`, too.
-    pub async fn verify(&self, against: Option<Head>) -> Result<Verified, StoreError> {
-        self.blocking(move |inner| inner.verify(against)).await
     }
 
     /// Takes those of `runs` out of the journal for good that are finished and that nobody works on, with the
@@ -131,6 +130,17 @@ async fn blocking<T: Send + 'static>(
     done.unwrap_or_else(|error| {
         Err(StoreError::Database { path: inner.folder.database(), what: error.to_string() })
     })
+}
+
+#[async_trait]
+impl Upkeep for FileStore {
+    fn place(&self) -> String {
+        self.path().display().to_string()
+    }
+
+    async fn verify(&self, against: Option<Head>) -> Result<Verified, StoreError> {
+        self.blocking(move |inner| inner.verify(against)).await
+    }
 }
 
 #[async_trait]

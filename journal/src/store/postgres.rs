@@ -6,12 +6,14 @@
 //! | `target` | what no two runs may work on at the same time, and the run and epoch that do |
 //! | `event` | an event |
 //! | `attachment` | what is too large for an event |
-//! | `journal` | one row: the version of all this, and the number of the last event |
+//! | `ledger` | what the journal came to know, in that order, each entry with a hash over all before it |
+//! | `journal` | one row: the version of all this, the number of the last event, and the ledger's head |
 //!
 //! An owner has a lease, which a thread of its process renews. An append is refused when the lease has run out by the
 //! server's clock, when somebody else has become the owner since, or when it does not follow on the last event. See
 //! `schema.sql`, where all of that is done.
 
+mod adopt;
 mod answer;
 mod keeper;
 mod link;
@@ -19,6 +21,7 @@ mod log;
 mod page;
 mod schema;
 mod statement;
+mod verify;
 mod watch;
 
 use std::collections::BTreeMap;
@@ -36,7 +39,8 @@ use self::keeper::Keeper;
 use self::link::Link;
 use self::log::PostgresLog;
 use self::watch::PostgresWatch;
-use super::{Claim, Log, Page, Store, StoreError, Stored, Watch};
+use super::verified::Verified;
+use super::{Adopted, Claim, Head, Log, Page, Store, StoreError, Stored, Upkeep, Watch};
 use crate::event::{Hash, RunId};
 use crate::query::{Query, Summary};
 use crate::step::Progress;
@@ -124,6 +128,19 @@ impl Inner {
         bytes.collect::<Option<_>>().ok_or_else(|| self.link.not_understood("the events of a run"))
     }
 
+    /// What is stored under `hash`, if that is what was.
+    async fn attachment(&self, hash: Hash) -> Result<Vec<u8>, StoreError> {
+        let rows = self.link.rows(&statement::attachment(hash)).await?;
+        let text = rows.into_iter().flatten().next().flatten().ok_or(StoreError::NoSuchAttachment(hash))?;
+        match answer::from_hex(&text) {
+            Some(bytes) if Hash::of(&bytes) == hash => Ok(bytes),
+            _ => Err(StoreError::Damaged {
+                path: PathBuf::from(self.link.place()),
+                what: format!("attachment {hash} is not what was stored"),
+            }),
+        }
+    }
+
     /// Whether somebody owns the run, and how far that one says it is.
     async fn owner(&self, run: RunId) -> Result<(bool, Option<Progress>), StoreError> {
         let rows = self.link.rows(&statement::owner(run)).await?;
@@ -141,6 +158,17 @@ impl Link {
 
     fn not_understood(&self, what: &str) -> StoreError {
         self.failed(format!("the answer to {what} was not understood"))
+    }
+}
+
+#[async_trait]
+impl Upkeep for PostgresStore {
+    fn place(&self) -> String {
+        self.inner.link.place().to_owned()
+    }
+
+    async fn verify(&self, against: Option<Head>) -> Result<Verified, StoreError> {
+        self.ask(move |inner| async move { inner.verify(against).await }).await
     }
 }
 
@@ -211,16 +239,15 @@ impl Store for PostgresStore {
     }
 
     async fn attachment(&self, hash: Hash) -> Result<Vec<u8>, StoreError> {
-        let said = statement::attachment(hash);
-        let rows = self.ask(move |inner| async move { inner.link.rows(&said).await }).await?;
-        let text = rows.into_iter().flatten().next().flatten().ok_or(StoreError::NoSuchAttachment(hash))?;
-        match answer::from_hex(&text) {
-            Some(bytes) if Hash::of(&bytes) == hash => Ok(bytes),
-            _ => Err(StoreError::Damaged {
-                path: PathBuf::from(self.inner.link.place()),
-                what: format!("attachment {hash} is not what was stored"),
-            }),
+        self.ask(move |inner| async move { inner.attachment(hash).await }).await
+    }
+
+    async fn adopt(&self, runs: Vec<Adopted>) -> Result<u64, StoreError> {
+        let (mut new, known) = self.ask(move |inner| async move { inner.adopt_new(runs).await }).await?;
+        for run in known {
+            new += run.append_to(self).await?;
         }
+        Ok(new)
     }
 
     fn take_notices(&self) -> Vec<String> {

@@ -35,7 +35,7 @@ use journal::query::{Query, Shown, Summary};
 use journal::run::Run;
 use journal::store::files::FileStore;
 use journal::store::verified::Flaw;
-use journal::store::{Adopted, Claim, Head, Log, Store, StoreError};
+use journal::store::{Adopted, Claim, Head, Log, Store, StoreError, Upkeep as _};
 use material::{Dice, Story, all, process, run_id, started};
 use tempfile::TempDir;
 use trace::{Recorder, strace};

@@ -103,16 +103,12 @@ impl Link {
     }
 }
 
-/// The rows of one statement, or of the last of several.
+/// The rows of one statement, or of several, which are done together or not at all.
 pub(super) async fn ask(client: &Client, sql: &str) -> Result<Rows, Trouble> {
     let mut rows = Vec::new();
     for message in client.simple_query(sql).await? {
-        match message {
-            SimpleQueryMessage::RowDescription(_) => rows.clear(),
-            SimpleQueryMessage::Row(row) => {
-                rows.push((0..row.len()).map(|index| row.get(index).map(str::to_owned)).collect());
-            }
-            _ => {}
+        if let SimpleQueryMessage::Row(row) = message {
+            rows.push((0..row.len()).map(|index| row.get(index).map(str::to_owned)).collect());
         }
     }
     Ok(rows)

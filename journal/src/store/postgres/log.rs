@@ -193,7 +193,7 @@ impl Drop for PostgresLog {
 
 /// What the events of a run come to, one after the other.
 #[derive(Debug, Clone, Default)]
-struct Told {
+pub(super) struct Told {
     run: Option<Run>,
     /// What can be told of the run, which this version may be able to read or not.
     summary: Option<Summary>,
@@ -201,7 +201,7 @@ struct Told {
 
 impl Told {
     /// The run with one more event; `None` when nothing at all can be told of it.
-    fn take(&mut self, bytes: &[u8]) -> Option<Summary> {
+    pub(super) fn take(&mut self, bytes: &[u8]) -> Option<Summary> {
         let before = self.run.take();
         let fold = |event| match before {
             Some(mut run) => run.apply(&event).map(|()| run),

@@ -15,10 +15,13 @@ $$;
 CREATE TABLE IF NOT EXISTS staging_journal.journal (
     one      boolean PRIMARY KEY DEFAULT true CHECK (one),
     version  integer NOT NULL,      -- of this schema
-    seq      bigint  NOT NULL       -- of the last event
+    seq      bigint  NOT NULL,      -- of the last event
+    entry    bigint  NOT NULL,      -- of the ledger, the last one
+    chain    bytea   NOT NULL       -- the hash that it carries
 ) WITH (fillfactor = 20);
 
-INSERT INTO staging_journal.journal (version, seq) VALUES (1, 0) ON CONFLICT DO NOTHING;
+INSERT INTO staging_journal.journal (version, seq, entry, chain)
+VALUES (1, 0, 0, decode(repeat('00', 32), 'hex')) ON CONFLICT DO NOTHING;
 
 CREATE TABLE IF NOT EXISTS staging_journal.run (
     id          uuid    PRIMARY KEY,            -- version 7: in the order of their beginnings
@@ -59,9 +62,23 @@ CREATE TABLE IF NOT EXISTS staging_journal.event (
 );
 
 CREATE TABLE IF NOT EXISTS staging_journal.attachment (
-    hash   bytea   PRIMARY KEY,     -- blake3 of the bytes
-    bytes  bytea   NOT NULL
+    hash       bytea        PRIMARY KEY,     -- blake3 of the bytes
+    bytes      bytea        NOT NULL,
+    stored_at  timestamptz  NOT NULL DEFAULT clock_timestamp()  -- last; an event may be about to name it
 );
+
+-- What the journal has come to know, in that order, by which a removed run or a shortened one is missed. Nothing ever
+-- leaves it: its last hash stands for everything.
+CREATE TABLE IF NOT EXISTS staging_journal.ledger (
+    entry  bigint  PRIMARY KEY,     -- from 1, without a gap
+    fact   text    NOT NULL,        -- event; attachment: the run names it; pruned: the run is gone, with its events
+    run    uuid    NOT NULL,
+    n      bigint  NOT NULL,        -- of the event in its run; how many there were
+    seq    bigint  NOT NULL,        -- of the event, else 0
+    hash   bytea   NOT NULL,        -- blake3 of the event, the attachment, the last event
+    chain  bytea   NOT NULL         -- sha256 of the one before, of the above as text, and of the hash
+);
+CREATE INDEX IF NOT EXISTS ledger_by_attachment ON staging_journal.ledger (hash) WHERE fact = 'attachment';
 
 -- The runs as people see them. A function that changes while a statement goes on would keep indexes from being used.
 CREATE OR REPLACE VIEW staging_journal.history AS
@@ -129,15 +146,46 @@ BEGIN
 END
 $$;
 
+-- Writes a fact into the ledger, under the lock.
+CREATE OR REPLACE FUNCTION staging_journal.enter(a_fact text, a_run uuid, a_n bigint, a_seq bigint, a_hash bytea)
+RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+    now  staging_journal.journal;
+BEGIN
+    UPDATE staging_journal.journal
+       SET entry = entry + 1,
+           chain = sha256(chain || convert_to(concat_ws(' ', entry + 1, a_fact, a_run, a_n, a_seq, ''), 'UTF8') || a_hash)
+    RETURNING * INTO now;
+    INSERT INTO staging_journal.ledger VALUES (now.entry, a_fact, a_run, a_n, a_seq, a_hash, now.chain);
+END
+$$;
+
+-- Stores an event that is allowed, under the lock, and notes the attachments among those that it may name.
+CREATE OR REPLACE FUNCTION staging_journal.store(
+    a_run uuid, a_n bigint, hash bytea, bytes bytea, event_at timestamptz, event_actor text, named bytea[]
+) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+    next  bigint;
+    name  bytea;
+BEGIN
+    UPDATE staging_journal.journal SET seq = seq + 1 RETURNING seq INTO next;
+    INSERT INTO staging_journal.event (run, n, seq, at, actor, bytes)
+    VALUES (a_run, a_n, next, event_at, event_actor, bytes);
+    PERFORM staging_journal.enter('event', a_run, a_n, next, hash);
+    FOR name IN SELECT attachment.hash FROM staging_journal.attachment WHERE attachment.hash = ANY (named) ORDER BY 1
+    LOOP
+        PERFORM staging_journal.enter('attachment', a_run, a_n, 0, name);
+    END LOOP;
+END
+$$;
+
 -- Appends event number a_n, and says whether it is there: it is not when the caller is not the owner any more, or when
 -- what is there is not what the caller thinks.
 CREATE OR REPLACE FUNCTION staging_journal.append(
     a_run uuid, an_epoch bigint, a_n bigint, before bytea, hash bytea, bytes bytea,
-    event_at timestamptz, event_actor text,
+    event_at timestamptz, event_actor text, named bytea[],
     a_start timestamptz, a_status text, a_command text, a_section text, an_actor text, is_read_only boolean
 ) RETURNS boolean LANGUAGE plpgsql AS $$
-DECLARE
-    next  bigint;
 BEGIN
     PERFORM staging_journal.lock();
     UPDATE staging_journal.run
@@ -150,10 +198,70 @@ BEGIN
                         WHERE id = a_run AND epoch = an_epoch AND expires > clock_timestamp()
                           AND events = a_n + 1 AND head = hash);
     END IF;
-    UPDATE staging_journal.journal SET seq = seq + 1 RETURNING seq INTO next;
-    INSERT INTO staging_journal.event (run, n, seq, at, actor, bytes)
-    VALUES (a_run, a_n, next, event_at, event_actor, bytes);
+    PERFORM staging_journal.store(a_run, a_n, hash, bytes, event_at, event_actor, named);
     RETURN true;
+END
+$$;
+
+-- Takes in a whole run of another journal, and says whether it did: it does not when there is something of the run. Of
+-- the attachments that its events may name, event ns[i] names hashes[i].
+CREATE OR REPLACE FUNCTION staging_journal.adopt(
+    a_run uuid, hashes bytea[], bytes bytea[], ats timestamptz[], actors text[], named_by bigint[], named bytea[],
+    a_start timestamptz, a_status text, a_command text, a_section text, an_actor text, is_read_only boolean
+) RETURNS boolean LANGUAGE plpgsql AS $$
+DECLARE
+    count  bigint := cardinality(bytes);
+BEGIN
+    PERFORM staging_journal.lock();
+    INSERT INTO staging_journal.run
+        (id, epoch, events, head, started_at, status, command, section, actor, read_only)
+    VALUES (a_run, 1, count, hashes[count], a_start, a_status, a_command, a_section, an_actor, is_read_only)
+        ON CONFLICT DO NOTHING;
+    IF NOT FOUND THEN
+        RETURN false;
+    END IF;
+    FOR i IN 1 .. count LOOP
+        PERFORM staging_journal.store(a_run, i - 1, hashes[i], bytes[i], ats[i], actors[i],
+            (SELECT array_agg(name) FROM unnest(named_by, named) AS each (n, name) WHERE n = i - 1));
+    END LOOP;
+    RETURN true;
+END
+$$;
+
+-- Takes a run out for good, and says whether it did: it does not when somebody owns it, or when it is in none of these
+-- states.
+CREATE OR REPLACE FUNCTION staging_journal.prune(a_run uuid, finished text[]) RETURNS boolean LANGUAGE plpgsql AS $$
+DECLARE
+    gone  staging_journal.run;
+BEGIN
+    PERFORM staging_journal.lock();
+    SELECT * INTO gone FROM staging_journal.run
+     WHERE id = a_run AND status = ANY (finished) AND events > 0 AND (expires > clock_timestamp()) IS NOT TRUE;
+    IF NOT FOUND THEN
+        RETURN false;
+    END IF;
+    PERFORM staging_journal.enter('pruned', a_run, gone.events, 0, gone.head);
+    DELETE FROM staging_journal.target WHERE run = a_run;
+    DELETE FROM staging_journal.event WHERE run = a_run;
+    DELETE FROM staging_journal.run WHERE id = a_run;
+    RETURN true;
+END
+$$;
+
+-- Takes out the attachments that runs did name and none names now, but for those that an event may be about to name;
+-- gives how many.
+CREATE OR REPLACE FUNCTION staging_journal.tidy() RETURNS bigint LANGUAGE plpgsql AS $$
+DECLARE
+    count  bigint;
+BEGIN
+    PERFORM staging_journal.lock();
+    DELETE FROM staging_journal.attachment AS old
+     WHERE stored_at < clock_timestamp() - interval '1 day'
+       AND EXISTS (SELECT FROM staging_journal.ledger WHERE fact = 'attachment' AND hash = old.hash)
+       AND NOT EXISTS (SELECT FROM staging_journal.ledger JOIN staging_journal.run ON run.id = ledger.run
+                        WHERE fact = 'attachment' AND hash = old.hash);
+    GET DIAGNOSTICS count = ROW_COUNT;
+    RETURN count;
 END
 $$;
 
@@ -192,6 +300,8 @@ BEGIN
     IF current_setting('synchronous_commit') = 'off' THEN
         PERFORM set_config('synchronous_commit', 'on', true);
     END IF;
-    INSERT INTO staging_journal.attachment VALUES (hash, bytes) ON CONFLICT DO NOTHING;
+    INSERT INTO staging_journal.attachment AS attachment VALUES (hash, bytes)
+        ON CONFLICT ON CONSTRAINT attachment_pkey DO UPDATE SET stored_at = excluded.stored_at
+     WHERE attachment.stored_at < clock_timestamp() - interval '1 hour';
 END
 $$;

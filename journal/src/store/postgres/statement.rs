@@ -31,15 +31,48 @@ pub(super) fn append(
     bytes: &[u8],
     summary: &Summary,
 ) -> String {
-    let header = codec::header(bytes).ok();
-    let at = header.as_ref().map(|header| header.at.to_string());
+    let (at, actor) = at_and_actor(bytes);
+    let named = codec::named_in(bytes);
     format!(
-        "SELECT staging_journal.append('{run}', {epoch}, {n}, {}, {}, {}, {}, {}, '{}', {}, {}, {}, {}, {})",
+        "SELECT staging_journal.append('{run}', {epoch}, {n}, {}, {}, {}, {at}, {actor}, {}, {})",
         bytea(&before.0),
         bytea(&Hash::of(bytes).0),
         bytea(bytes),
-        optional(at.as_deref()),
-        optional(header.as_ref().map(|header| header.actor.user.as_str())),
+        array("bytea", named.iter().map(|hash| bytea(&hash.0))),
+        of_summary(summary)
+    )
+}
+
+/// All events of a run that is not there yet; `summary` is that of the run with the last.
+pub(super) fn adopt(run: RunId, events: &[Vec<u8>], summary: &Summary) -> String {
+    let (ats, actors): (Vec<String>, Vec<String>) = events.iter().map(|event| at_and_actor(event)).unzip();
+    let named = (0_u64..)
+        .zip(events)
+        .flat_map(|(n, event)| codec::named_in(event).into_iter().map(move |hash| (n, hash)));
+    let (named_by, named): (Vec<String>, Vec<String>) =
+        named.map(|(n, hash)| (n.to_string(), bytea(&hash.0))).unzip();
+    format!(
+        "SELECT staging_journal.adopt('{run}', {}, {}, {}, {}, {}, {}, {})",
+        array("bytea", events.iter().map(|event| bytea(&Hash::of(event).0))),
+        array("bytea", events.iter().map(|event| bytea(event))),
+        array("timestamptz", ats.into_iter()),
+        array("text", actors.into_iter()),
+        array("bigint", named_by.into_iter()),
+        array("bytea", named.into_iter()),
+        of_summary(summary)
+    )
+}
+
+/// What an encoded event says of itself, where this version can read it.
+fn at_and_actor(event: &[u8]) -> (String, String) {
+    let header = codec::header(event).ok();
+    let at = header.as_ref().map(|header| header.at.to_string());
+    (optional(at.as_deref()), optional(header.as_ref().map(|header| header.actor.user.as_str())))
+}
+
+fn of_summary(summary: &Summary) -> String {
+    format!(
+        "'{}', {}, {}, {}, {}, {}",
         summary.started_at,
         optional(summary.status.map(Status::as_str)),
         literal(&summary.command),
@@ -47,6 +80,40 @@ pub(super) fn append(
         literal(&summary.user),
         summary.read_only
     )
+}
+
+pub(super) fn prune(run: RunId) -> String {
+    let finished = answer::STATUSES.into_iter().filter(|status| status.is_finished());
+    let finished = array("text", finished.map(|status| literal(status.as_str())));
+    format!("SELECT staging_journal.prune('{run}', {finished})")
+}
+
+pub(super) fn tidy() -> String {
+    "SELECT staging_journal.tidy()".to_owned()
+}
+
+/// The last entry of the ledger, and the hash that it carries.
+pub(super) fn head() -> String {
+    "SELECT entry, encode(chain, 'hex') FROM staging_journal.journal".to_owned()
+}
+
+/// The entries of the ledger after number `after` and up to `to`, no more than `limit`: number, fact, run, number in the
+/// run, number in the store, hash, chain.
+pub(super) fn ledger(after: u64, to: u64, limit: usize) -> String {
+    format!(
+        "SELECT entry, fact, run, n, seq, encode(hash, 'hex'), encode(chain, 'hex') FROM staging_journal.ledger \
+         WHERE entry > {after} AND entry <= {to} ORDER BY entry LIMIT {limit}"
+    )
+}
+
+/// The rows of runs: id, how many events there should be, hash of the last.
+pub(super) fn run_rows() -> String {
+    "SELECT id, events, encode(head, 'hex') FROM staging_journal.run WHERE events > 0 ORDER BY id".to_owned()
+}
+
+/// The hashes under which attachments are stored.
+pub(super) fn attachments() -> String {
+    "SELECT encode(hash, 'hex') FROM staging_journal.attachment ORDER BY hash".to_owned()
 }
 
 pub(super) fn renew(run: RunId, epoch: u64, lease: Duration) -> String {
@@ -184,6 +251,10 @@ fn bytea(bytes: &[u8]) -> String {
 /// What stands in the brackets of `IN`, where something has to.
 fn list(items: impl Iterator<Item = String>) -> String {
     std::iter::once("NULL".to_owned()).chain(items).collect::<Vec<_>>().join(", ")
+}
+
+fn array(of: &str, items: impl Iterator<Item = String>) -> String {
+    format!("ARRAY[{}]::{of}[]", items.collect::<Vec<_>>().join(", "))
 }
 
 fn interval(length: Duration) -> String {
