@@ -151,7 +151,7 @@ fn history_and_inspect_show_how_far_the_step_of_another_process_is_until_that_is
     let done = progress["done"].as_u64().unwrap();
     assert!((1..=size / 2).contains(&done), "{progress}");
     let text = plain(&site, &succeeds(&site, &["history"]).stdout);
-    assert!(Regex::new(r"restore \(6/14\), [\d.]+ \w+ of [\d.]+ KiB").unwrap().is_match(&text), "{text}");
+    assert!(Regex::new(r"restore \(7/14\), [\d.]+ \w+ of [\d.]+ KiB").unwrap().is_match(&text), "{text}");
     let id = run["id"].as_str().unwrap();
     let text = succeeds(&site, &["inspect", id]).stdout;
     assert!(text.contains("\nprogress  restore: "), "{text}");
