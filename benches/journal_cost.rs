@@ -2,7 +2,8 @@
 //! the restore took.
 //!
 //! `cargo bench --bench journal_cost` fails when making events durable takes more than is promised. Bringing them to
-//! where they are queried happens once at the end of a run, and is told beside it.
+//! where they are queried happens once at the end of a run, and is told beside it; so is what an event costs in a journal
+//! on a server, where making it durable and bringing it to where it is queried are one.
 #![allow(
     clippy::unwrap_used,
     clippy::print_stdout,
@@ -20,9 +21,11 @@ use std::time::{Duration, Instant};
 use journal::event::Actor;
 use journal::query::Query;
 use journal::store::files::FileStore;
-use journal::store::{Claim, Store as _};
+use journal::store::postgres::{LEASE, PostgresStore, Refused};
+use journal::store::{Claim, Store};
 use stage::{Scale, Site, SiteOptions, Stage, StageOptions};
 use tokio::runtime::Runtime;
+use tokio_postgres::NoTls;
 
 /// The share of a restore's time that making its events durable may take.
 const PROMISED: f64 = 0.01;
@@ -39,8 +42,11 @@ fn main() -> ExitCode {
 
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let recorded = Recorded::of(&runtime, &site.journal());
-    let rounds =
-        (0..ROUNDS).map(|round| recorded.again(&runtime, &site.folder().join(format!("again{round}"))));
+    let again = |round| {
+        let store = FileStore::open(site.folder().join(format!("again{round}"))).unwrap();
+        recorded.again(&runtime, &store)
+    };
+    let rounds = (0..ROUNDS).map(again);
     let (mut append, mut publish): (Vec<Duration>, Vec<Duration>) = rounds.unzip();
     let (append, publish) = (median(&mut append), median(&mut publish));
     let share = append.as_secs_f64() / restore.as_secs_f64();
@@ -54,6 +60,10 @@ fn main() -> ExitCode {
         PROMISED * 100.0,
         publish.as_secs_f64() * 1000.0
     );
+    let mut shared: Vec<Duration> =
+        (0..ROUNDS).map(|round| recorded.again(&runtime, &on_server(&stage, round)).0).collect();
+    let each = median(&mut shared).as_secs_f64() * 1000.0 / recorded.events.len() as f64;
+    println!("on a PostgreSQL server of this machine: {each:.2} ms an event");
     if share < PROMISED { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
@@ -83,10 +93,9 @@ impl Recorded {
         })
     }
 
-    /// Records them in a new journal in that folder: how long it took to make all of them durable, and to publish them.
-    fn again(&self, runtime: &Runtime, journal: &Path) -> (Duration, Duration) {
+    /// Records them in a new journal: how long it took to make all of them durable, and to publish them.
+    fn again(&self, runtime: &Runtime, store: &dyn Store) -> (Duration, Duration) {
         runtime.block_on(async {
-            let store = FileStore::open(journal.to_path_buf()).unwrap();
             let mut log = store.claim(&self.claim).await.unwrap();
             let begun = Instant::now();
             for (n, event) in (0..).zip(&self.events) {
@@ -97,6 +106,25 @@ impl Recorded {
             (durable, begun.elapsed() - durable)
         })
     }
+}
+
+/// A new journal in a database of the stage's.
+fn on_server(stage: &Stage, round: usize) -> PostgresStore {
+    let cluster = stage.cluster();
+    cluster.psql("postgres", &format!("CREATE DATABASE again{round}")).unwrap();
+    let url = format!("postgres://postgres@127.0.0.1:{}/again{round}", cluster.port());
+    let config: tokio_postgres::Config = url.parse().unwrap();
+    let connect = move || {
+        let config = config.clone();
+        let connected = async move {
+            let refused = |error: tokio_postgres::Error| Refused { what: error.to_string(), hint: None };
+            let (client, connection) = config.connect(NoTls).await.map_err(refused)?;
+            tokio::spawn(connection);
+            Ok(client)
+        };
+        Box::pin(connected) as _
+    };
+    PostgresStore::open(url, LEASE, Box::new(connect)).unwrap()
 }
 
 fn median(times: &mut [Duration]) -> Duration {

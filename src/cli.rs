@@ -51,7 +51,7 @@ pub struct Global {
     /// Colours [default: auto]
     #[arg(long, global = true, value_enum)]
     pub color: Option<Color>,
-    /// Where the journal is [default: the configuration's, else /var/lib/pg_staging for root, else ~/.local/state/pg_staging]
+    /// Where the journal is: a folder, or postgres://… [default: the configuration's, else /var/lib/pg_staging for root, else ~/.local/state/pg_staging]
     #[arg(long, global = true, value_name = "WHERE")]
     pub journal: Option<String>,
     /// Wait for a busy target, for ever or for so long (30s, 5m, 1h), instead of ending with code 5

@@ -1,7 +1,7 @@
 //! The one error on top, and the exit code that each leads to.
 
 use journal::codec::CodecError;
-use journal::engine::EngineError;
+use journal::engine::{EngineError, RecordError};
 use journal::event::Failure;
 use journal::run::{Run, Status};
 use journal::store::StoreError;
@@ -143,6 +143,10 @@ impl From<StoreError> for Error {
             StoreError::Damaged { .. } | StoreError::Database { .. } => {
                 (ExitCode::STUCK, Some("keep a copy of the journal's folder before anything else"))
             }
+            StoreError::Server { hint, .. } => {
+                let hint = hint.as_deref().unwrap_or("see that the server that keeps the journal is there");
+                (ExitCode::FAILED, Some(hint))
+            }
             StoreError::Io { .. } => (
                 ExitCode::USAGE,
                 Some(
@@ -192,7 +196,15 @@ impl From<EngineError> for Error {
                     cause = format!("{cause}: {error}");
                     inner = error.source();
                 }
-                let hint = format!("mend that, then: pg_staging continue {}", id.short());
+                let short = id.short();
+                let hint = match source {
+                    RecordError::Store(StoreError::Fenced(_)) => {
+                        format!(
+                            "who goes on with it: pg_staging inspect {short}; if nobody does: pg_staging continue {short}"
+                        )
+                    }
+                    _ => format!("mend that, then: pg_staging continue {short}"),
+                };
                 Error::new(ExitCode::STOPPED, error.to_string()).because(cause).hint(hint)
             }
         }

@@ -32,6 +32,7 @@ mod far;
 mod filtering;
 mod follow;
 mod init;
+mod journal_on_postgres;
 mod journal_upkeep;
 mod killed;
 mod listings;

@@ -16,22 +16,28 @@ use crate::{
 };
 
 const DAY: &str = "20261121";
-/// With everything that a password file takes for something else.
-const PASSWORD: &str = r"a:b\c d'#";
+/// Of `guarded`, with everything that a password file takes for something else.
+pub const PASSWORD: &str = r"a:b\c d'#";
 /// The same, as a password file has it.
 const ESCAPED: &str = r"a\:b\\c d'#";
 
 /// A stage of our own, where some roles do not get in as they like: `guarded` must give its password, `sealed` must come
 /// with TLS, `certified` must show a certificate.
-struct Guarded {
-    stage: Stage,
-    authority: PathBuf,
-    stranger: PathBuf,
-    certificate: PathBuf,
-    key: PathBuf,
+pub struct Guarded {
+    /// Its PostgreSQL speaks TLS, as 127.0.0.1 and localhost.
+    pub stage: Stage,
+    /// Who signed its certificate.
+    pub authority: PathBuf,
+    /// Who signed nothing.
+    pub stranger: PathBuf,
+    /// What `certified` shows.
+    pub certificate: PathBuf,
+    /// The key to it.
+    pub key: PathBuf,
 }
 
-fn guarded() -> &'static Guarded {
+/// The stage, started once.
+pub fn guarded() -> &'static Guarded {
     static GUARDED: OnceLock<Guarded> = OnceLock::new();
     GUARDED.get_or_init(|| {
         let stage = Stage::start(&StageOptions::default()).unwrap();

@@ -23,7 +23,7 @@ use crate::event::{
 };
 use crate::run::{FoldError, Next, Run, Status, StepStatus};
 use crate::step::{Context, Intent, Listener, Observed, Step, StepKinds, Stop};
-use crate::store::{Claim, Store, StoreError};
+use crate::store::{Claim, Lease, Store, StoreError};
 
 /// Everything that the loop needs from outside.
 pub struct Engine {
@@ -306,21 +306,25 @@ fn may_be_undone(run: &Run) -> Result<(), String> {
 /// A run under way.
 struct Driven<'e> {
     engine: &'e Engine,
+    id: RunId,
+    lease: Lease,
     recorder: Mutex<Recorder>,
     steps: Vec<Box<dyn Step>>,
     /// How long each step has been waited for, to be tried again.
     waited: Mutex<HashMap<usize, Duration>>,
 }
 
-/// What came of something that may be cut short by a request to stop at once.
+/// What came of something that may be cut short: by a request to stop at once, or because the run is not ours any more.
 enum Came<T> {
     Out(T),
     Cut(u8),
+    Lost,
 }
 
 impl<'e> Driven<'e> {
     fn new(engine: &'e Engine, recorder: Recorder, steps: Vec<Box<dyn Step>>) -> Driven<'e> {
-        Driven { engine, recorder: Mutex::new(recorder), steps, waited: Mutex::default() }
+        let (id, lease) = (recorder.run().id, recorder.lease());
+        Driven { engine, id, lease, recorder: Mutex::new(recorder), steps, waited: Mutex::default() }
     }
 
     async fn drive(self) -> Result<Run, EngineError> {
@@ -354,6 +358,7 @@ impl<'e> Driven<'e> {
         let attempt = self.run().await.steps.get(index).map_or(0, |step| step.attempts) + 1;
         let intent = match self.unless_cut(step.intend(&at)).await {
             Came::Cut(signal) => return self.stopped(signal).await,
+            Came::Lost => return Err(self.lost()),
             Came::Out(Err(failure)) => return self.failed(index, attempt, failure).await,
             Came::Out(Ok(Intent::Again { steps, reason })) => {
                 let run = self.run().await;
@@ -368,6 +373,7 @@ impl<'e> Driven<'e> {
         self.record(Event::StepStarted { step: at.index, attempt, intent: intent.clone() }).await?;
         match self.unless_cut(step.act(&at, &intent)).await {
             Came::Cut(signal) => self.stopped(signal).await,
+            Came::Lost => Err(self.lost()),
             Came::Out(Ok(outcome)) => {
                 self.record(Event::StepSucceeded { step: at.index, outcome, observed: false }).await
             }
@@ -384,6 +390,7 @@ impl<'e> Driven<'e> {
         let intent = record.intent.clone().unwrap_or_default();
         let failure = match self.unless_cut(step.observe(&at, &intent)).await {
             Came::Cut(signal) => return self.stopped(signal).await,
+            Came::Lost => return Err(self.lost()),
             Came::Out(Ok(Observed::Absent)) => return self.act(index).await,
             Came::Out(Ok(Observed::Done(outcome))) => {
                 return self.record(Event::StepSucceeded { step: at.index, outcome, observed: true }).await;
@@ -415,6 +422,7 @@ impl<'e> Driven<'e> {
             self.record(Event::UndoStarted { step: at.index, attempt }).await?;
             let failure = match self.unless_cut(step.undo(&at, &intent)).await {
                 Came::Cut(signal) => return self.stopped(signal).await,
+                Came::Lost => return Err(self.lost()),
                 Came::Out(Ok(outcome)) => {
                     return self.record(Event::UndoSucceeded { step: at.index, outcome }).await;
                 }
@@ -536,14 +544,21 @@ impl<'e> Driven<'e> {
         }
     }
 
-    /// What came of `work`, unless the run is asked to stop at once before.
+    /// What came of `work`, unless the run is asked to stop at once before, or is lost. Whether it is lost is looked at
+    /// before each time that work goes on.
     async fn unless_cut<T>(&self, work: impl Future<Output = T>) -> Came<T> {
         let mut stop = self.engine.stop.clone();
         tokio::select! {
             biased;
+            () = self.lease.lost() => Came::Lost,
             out = work => Came::Out(out),
             signal = stop_asked(&mut stop, true) => Came::Cut(signal),
         }
+    }
+
+    /// The error of a run that is not ours any more.
+    fn lost(&self) -> EngineError {
+        EngineError::Lost { id: self.id, source: StoreError::Fenced(self.id).into() }
     }
 
     async fn stopped(&self, signal: u8) -> Result<(), EngineError> {

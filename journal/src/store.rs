@@ -4,11 +4,14 @@
 //! |---|---|
 //! | [`files`] | one machine: run files that are durable at once, and sled to query them |
 //! | [`memory`] | tests, and runs that nobody will ask about |
+//! | [`postgres`] | several machines: a PostgreSQL server, with leases |
 //!
 //! All of them pass the one conformance suite in `tests/`.
 
 pub mod files;
+mod lease;
 pub mod memory;
+pub mod postgres;
 pub mod verified;
 
 use std::collections::BTreeMap;
@@ -21,6 +24,7 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+pub use self::lease::Lease;
 use crate::event::{Actor, Hash, RunId};
 use crate::query::{Query, Summary};
 use crate::step::Progress;
@@ -94,6 +98,11 @@ pub trait Log: Send + Sync {
     /// Shows others how far a step is, as well as that can be done without delay. It is no fact: it is gone with the
     /// log, and others may see an old one, or none.
     fn show(&mut self, progress: &Progress);
+
+    /// How long the ownership lasts, as far as can be told without asking.
+    fn lease(&self) -> Lease {
+        Lease::unlimited()
+    }
 }
 
 /// Sees what happens in a run.
@@ -261,8 +270,8 @@ pub enum StoreError {
         /// The first event that differs.
         n: usize,
     },
-    /// Another owner took over.
-    #[error("run {0} was taken over by another process")]
+    /// The ownership ended, or another owner took over.
+    #[error("run {0} is not this process's any more: its lease ended, or another process took it over")]
     Fenced(RunId),
     /// What was stored is not what is there now.
     #[error("the journal is damaged: {path}: {what}", path = path.display())]
@@ -290,6 +299,16 @@ pub enum StoreError {
         path: PathBuf,
         /// Why.
         what: String,
+    },
+    /// The server that keeps the journal could not be used.
+    #[error("cannot use the journal on {place}: {what}")]
+    Server {
+        /// Where it is, without anything that is secret.
+        place: String,
+        /// Why.
+        what: String,
+        /// What may mend it.
+        hint: Option<String>,
     },
 }
 

@@ -83,7 +83,7 @@ impl Journal {
             Task::Import(given) => given.run(app).await,
             Task::Prune(given) => given.run(app).await,
             Task::Path => {
-                report::journal_path(&app.journal(None)?, app.style);
+                report::journal_path(&app.journal_folder()?, app.style);
                 Ok(ExitCode::DONE)
             }
         }

@@ -20,6 +20,7 @@ pub mod journal_upkeep;
 mod live;
 pub mod mending;
 pub mod pgbouncer;
+mod place;
 pub mod pooling;
 mod prune;
 pub mod psql;
@@ -52,6 +53,7 @@ use journal::store::files::FileStore;
 use journal::store::{Store, StoreError};
 use tokio::sync::watch;
 
+use self::place::Place;
 use self::signals::Signals;
 use crate::cli::{Command, Global};
 use crate::config::{self, Config, ConfigError, Target};
@@ -167,33 +169,31 @@ impl App {
     /// The journal: where the command line says, else the section, else the usual place. Where no section is asked
     /// for, it is the one that all sections share.
     pub fn store(&self, section: Option<&str>) -> Result<Arc<dyn Store>, Error> {
-        Ok(Arc::new(FileStore::open(self.journal(section)?)?))
+        self.journal_place(section)?.open()
+    }
+
+    /// The journal, when there is one already, or when it is on a server.
+    pub fn store_if_there(&self, section: Option<&str>) -> Result<Option<Arc<dyn Store>>, Error> {
+        let place = self.journal_place(section)?;
+        if place.is_there()? { place.open().map(Some) } else { Ok(None) }
     }
 
     /// The journal that all sections share, which must be in a folder.
     pub fn file_store(&self) -> Result<FileStore, Error> {
-        Ok(FileStore::open(self.journal(None)?)?)
+        self.journal_place(None)?.open_folder()
     }
 
-    /// The folder of the journal, which may not be there yet.
-    pub fn journal(&self, section: Option<&str>) -> Result<PathBuf, Error> {
-        place_or_usual(self.wanted_journal(section)?)
+    /// The folder of the journal that all sections share, which may not be there yet.
+    pub fn journal_folder(&self) -> Result<PathBuf, Error> {
+        self.journal_place(None)?.folder()
     }
 
-    /// The folder that the command line or the configuration wants; none where neither says anything.
-    fn wanted_journal(&self, section: Option<&str>) -> Result<Option<PathBuf>, Error> {
+    fn journal_place(&self, section: Option<&str>) -> Result<Place, Error> {
         let wanted = match &self.global.journal {
             Some(place) => Some(place.clone()),
             None => self.configured_journal(section)?,
         };
-        match wanted {
-            Some(place) if place.contains("://") => {
-                Err(Error::new(ExitCode::USAGE, "this version keeps its journal in a folder only")
-                    .hint("name a folder with --journal or journal"))
-            }
-            Some(place) => expand_home(&place).map(Some),
-            None => Ok(None),
-        }
+        Place::of(wanted.as_deref())
     }
 
     fn configured_journal(&self, section: Option<&str>) -> Result<Option<String>, Error> {
@@ -378,7 +378,7 @@ impl App {
         command: Typed,
         work: impl Future<Output = Result<T, Error>>,
     ) -> Result<T, Error> {
-        let place = self.wanted_journal(section)?;
+        let place = self.journal_place(section)?;
         let question = match self.question(place, section, command, true).await {
             Ok(question) => Some(question),
             Err(error) => {
@@ -402,7 +402,7 @@ impl App {
         command: Typed,
         work: impl Future<Output = Result<T, Error>>,
     ) -> Result<T, Error> {
-        let question = self.question(self.wanted_journal(None)?, None, command, false).await?;
+        let question = self.question(self.journal_place(None)?, None, command, false).await?;
         let done = work.await;
         question
             .answered(done.as_ref().map(|_| ()).map_err(Failure::from))
@@ -442,12 +442,12 @@ impl App {
 
     async fn question(
         &self,
-        place: Option<PathBuf>,
+        place: Place,
         section: Option<&str>,
         command: Typed,
         read_only: bool,
     ) -> Result<Question, Error> {
-        let store = Arc::new(FileStore::open(place_or_usual(place)?)?);
+        let store = place.open()?;
         let engine = Engine {
             listener: Arc::new(report::Silent),
             ..self.engine_until(store, Secrets::default(), self.signals()?.stop_at_once())?
@@ -622,22 +622,4 @@ pub fn absolute(path: &Path) -> Result<PathBuf, Error> {
     std::path::absolute(path).map_err(|error| {
         Error::new(ExitCode::USAGE, format!("'{}' is not a path", path.display())).because(error)
     })
-}
-
-/// The folder of the journal that is wanted, or else the usual one.
-fn place_or_usual(wanted: Option<PathBuf>) -> Result<PathBuf, Error> {
-    match wanted {
-        Some(place) => absolute(&place),
-        None => absolute(&machine::default_journal()?),
-    }
-}
-
-fn expand_home(path: &str) -> Result<PathBuf, Error> {
-    match (path.strip_prefix("~/"), machine::home()) {
-        (Some(rest), Some(home)) => Ok(home.join(rest)),
-        (Some(_), None) => {
-            Err(Error::new(ExitCode::USAGE, format!("cannot tell what ~ is in '{path}': HOME is not set")))
-        }
-        (None, _) => Ok(PathBuf::from(path)),
-    }
 }

@@ -55,7 +55,7 @@ struct Candidate {
 impl Prune {
     /// Takes the runs out of the journal, if that is meant.
     pub(super) async fn run(self, app: &App) -> Result<ExitCode, Error> {
-        if !disk::exists(&app.journal(None)?) {
+        if !disk::exists(&app.journal_folder()?) {
             report::done("there is no journal, and so nothing to prune", app.style);
             return Ok(ExitCode::DONE);
         }

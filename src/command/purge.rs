@@ -18,7 +18,6 @@ use crate::plan::{self, Plan};
 use crate::report;
 use crate::step::choose::{Choice, Dropped, Kept};
 use crate::step::create_database::run_that_made;
-use crate::world::disk;
 
 /// `purge`.
 #[derive(Debug, Args)]
@@ -43,8 +42,7 @@ impl Purge {
         let target = app.target(&self.dbname)?;
         let command = Typed::new("purge", &[Some(&self.dbname)]);
         if app.global.dry_run {
-            let there = disk::exists(&app.journal(Some(&target.section))?);
-            let store = if there { Some(app.store(Some(&target.section))?) } else { None };
+            let store = app.store_if_there(Some(&target.section))?;
             let plan = planned(app, &target, store.as_deref()).await?.0;
             report::plan(&plan, &command.name, app.style);
             return Ok(ExitCode::DONE);

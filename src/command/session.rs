@@ -6,8 +6,9 @@ use std::path::Path;
 use std::process::ExitStatus;
 use std::rc::Rc;
 
+use super::place::expand_home;
 use super::signals::Signals;
-use super::{App, dispatch, expand_home, stopped};
+use super::{App, dispatch, stopped};
 use crate::cli::{Command, Global};
 use crate::config::{self, Config, ConfigError};
 use crate::error::{Error, ExitCode};

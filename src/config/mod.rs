@@ -24,7 +24,7 @@ pub use options::{DefaultValue, Kind, OPTIONS, OptionSpec, option};
 pub use replication::Replication;
 pub use syntax::DEFAULT_SECTION;
 pub use target::{DefaultDate, OnFailure, Target};
-pub use value::{JournalLocation, SecretUrl, without_secrets};
+pub use value::{JournalLocation, JournalServer, SecretUrl, without_secrets};
 
 use error::{nearest, no_section};
 use syntax::{Document, Entry, Fault, interpolate, malformed_percent, option_name, referenced};

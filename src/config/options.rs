@@ -177,7 +177,12 @@ pub static OPTIONS: &[OptionSpec] = &[
         "tables to restore without their rows: unanchored, matched with schema.table",
     ),
     spec("search_path", Kind::Names, Unset, "the search_path to set for the database"),
-    spec("journal", Kind::Journal, Unset, "where the runs are recorded"),
+    spec(
+        "journal",
+        Kind::Journal,
+        Unset,
+        "where the runs are recorded: a folder, or postgres://user@host:port/database",
+    ),
     spec(
         "on_failure",
         Kind::OneOf(&["rollback", "keep"]),

@@ -328,6 +328,29 @@ fn secrets_are_used_and_never_shown() {
 }
 
 #[test]
+fn a_journal_on_a_server_may_say_how_long_its_leases_are() {
+    let parsed =
+        |url: &str| JournalServer::parse(url).map(|server| (server.url, server.lease.map(|l| l.as_secs())));
+    let on = |url: &str, lease| Ok((url.to_owned(), lease));
+    assert_eq!(parsed("postgres://ada@db/j"), on("postgres://ada@db/j", None));
+    assert_eq!(parsed("postgres://ada@db/j?lease=2s"), on("postgres://ada@db/j", Some(2)));
+    assert_eq!(
+        parsed("postgresql://db/j?host=/run&lease=5m&options=-c%20x"),
+        on("postgresql://db/j?host=/run&options=-c%20x", Some(300))
+    );
+    for wrong in [
+        "postgres://db/j?lease=",
+        "postgres://db/j?lease=0s",
+        "postgres://db/j?lease=2",
+        "postgres://db/j?lease=25h",
+        "mysql://db/j",
+        "/j",
+    ] {
+        assert!(parsed(wrong).is_err(), "{wrong}");
+    }
+}
+
+#[test]
 fn a_session_overrides_the_file_and_origins_are_told() {
     let mut config = load("[DEFAULT]\na = 1\nb = 2\n[s]\nb = %(a)s\n");
     let origin = |config: &Config, option: &str| config.origin("s", option).unwrap();

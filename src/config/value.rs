@@ -92,6 +92,45 @@ impl Serialize for JournalLocation {
     }
 }
 
+/// What a process that died held is not free before its lease has ended.
+const LONGEST_LEASE: Duration = Duration::from_secs(24 * 3600);
+
+/// A journal on a server of PostgreSQL's.
+#[derive(Clone, PartialEq, Eq)]
+pub struct JournalServer {
+    /// Its URL, in full.
+    pub url: String,
+    /// How long a run is owned at a time: `lease=30s` among the URL's options.
+    pub lease: Option<Duration>,
+}
+
+impl JournalServer {
+    /// From the URL as it is written; what is wrong with it goes on from it.
+    pub fn parse(text: &str) -> Result<JournalServer, String> {
+        if !["postgres://", "postgresql://"].iter().any(|scheme| text.starts_with(scheme)) {
+            return Err("is neither a folder nor a postgres:// URL".to_owned());
+        }
+        let Some((place, options)) = text.split_once('?') else {
+            return Ok(JournalServer { url: text.to_owned(), lease: None });
+        };
+        let (leases, others): (Vec<&str>, Vec<&str>) =
+            options.split('&').partition(|option| option.starts_with("lease="));
+        let lease = leases.last().and_then(|option| option.strip_prefix("lease="));
+        let length = |text: &str| {
+            let length = duration(text).ok().filter(|length| !length.is_zero() && *length <= LONGEST_LEASE);
+            length.ok_or_else(|| "has a lease that is no length of time from 1s to 24h".to_owned())
+        };
+        let query = if others.is_empty() { String::new() } else { format!("?{}", others.join("&")) };
+        Ok(JournalServer { url: format!("{place}{query}"), lease: lease.map(length).transpose()? })
+    }
+}
+
+impl fmt::Debug for JournalServer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "JournalServer({}, {:?})", without_secrets(&self.url), self.lease)
+    }
+}
+
 /// A text in which a URL may stand, without its secrets.
 pub(super) fn shown(text: &str) -> String {
     if text.contains("://") { without_secrets(text) } else { text.to_owned() }
@@ -234,8 +273,7 @@ pub(super) fn remote_path(text: &str) -> Result<String, Problem> {
 /// A folder, with `~` replaced, or a URL of PostgreSQL's.
 pub(super) fn journal(text: &str, home: Option<&Path>) -> Result<JournalLocation, Problem> {
     match text.split_once("://") {
-        Some(("postgres" | "postgresql", rest)) if !rest.is_empty() => Ok(JournalLocation(text.to_owned())),
-        Some(_) => Err(Problem::new("is neither a folder nor a postgres:// URL")),
+        Some(_) => JournalServer::parse(text).map(|_| JournalLocation(text.to_owned())).map_err(Problem::new),
         None => {
             let path = local_path(text, home)?;
             let path =

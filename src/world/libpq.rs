@@ -118,13 +118,23 @@ pub enum Authorities {
 impl Surroundings {
     /// What libpq would add to a connection of ours, by the environment of this process.
     pub fn of(server: &Server, database: &str) -> Result<Surroundings, Trouble> {
+        Surroundings::given(BTreeMap::new(), server, database)
+    }
+
+    /// The same where a connection string gives some parameters, which win.
+    pub fn given(
+        parameters: BTreeMap<String, String>,
+        server: &Server,
+        database: &str,
+    ) -> Result<Surroundings, Trouble> {
         let variable = |name: &str| machine::variable(name).map(|value| value.to_string_lossy().into_owned());
-        Looking::new(&variable)?.surroundings(server, database)
+        Looking::new(parameters, &variable)?.surroundings(server, database)
     }
 }
 
 /// The sources, in the order in which they count.
 struct Looking<'e> {
+    given: BTreeMap<String, String>,
     variable: &'e dyn Fn(&str) -> Option<String>,
     service: Option<Service>,
 }
@@ -143,8 +153,11 @@ struct Found {
 }
 
 impl<'e> Looking<'e> {
-    fn new(variable: &'e dyn Fn(&str) -> Option<String>) -> Result<Looking<'e>, Trouble> {
-        let mut looking = Looking { variable, service: None };
+    fn new(
+        given: BTreeMap<String, String>,
+        variable: &'e dyn Fn(&str) -> Option<String>,
+    ) -> Result<Looking<'e>, Trouble> {
+        let mut looking = Looking { given, variable, service: None };
         if let Some(name) = variable("PGSERVICE") {
             looking.service = Some(looking.find_service(name)?);
         }
@@ -179,8 +192,12 @@ impl<'e> Looking<'e> {
             .hint("correct or unset PGSERVICE, or add the service to ~/.pg_service.conf"))
     }
 
-    /// The service, then the environment. What is set to nothing is not set.
+    /// What is given, then the service, then the environment. What is set to nothing is not set.
     fn find(&self, keyword: &str, variable: &str) -> Option<Found> {
+        if let Some(value) = self.given.get(keyword) {
+            let found = Found { value: value.clone(), from: "the URL".to_owned() };
+            return Some(found).filter(|found| !found.value.is_empty());
+        }
         if let Some(service) = &self.service
             && let Some(value) = service.parameters.get(keyword)
         {

@@ -4,6 +4,7 @@
 //! Passwords, TLS and the like are what libpq would make of the surroundings.
 
 mod tls;
+mod url;
 
 use std::io;
 use std::time::Duration;
@@ -11,6 +12,9 @@ use std::time::Duration;
 use tokio_postgres::config::{ChannelBinding, SslMode};
 use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, Config, SimpleQueryMessage};
+use tokio_postgres_rustls::MakeRustlsConnect;
+
+pub use self::url::Destination;
 
 use super::libpq::{Binding, Limit, Mode, Surroundings};
 use super::{Trouble, within};
@@ -57,75 +61,19 @@ impl Server {
     pub async fn connect(&self, database: &str, application_name: &str) -> Result<Session, Trouble> {
         let place = format!("database {database} on {}", self.place());
         let around = Surroundings::of(self, database)?;
-        let connector = tls::connector(&around.tls)?;
-        let mut config = self.config(database, application_name, &around);
-        let limit = match around.connect_timeout {
-            None => Some(CONNECT_LIMIT),
-            Some(Limit::Within(limit)) => Some(limit),
-            Some(Limit::None) => None,
-        };
-        let mut refused: Vec<tokio_postgres::Error> = Vec::new();
-        for mode in self.ways(around.tls.mode) {
-            config.ssl_mode(*mode);
-            match within(limit, config.connect(connector.clone())).await {
-                Some(Ok((client, connection))) => {
-                    // What goes wrong on the connection is told to whoever waits for an answer.
-                    tokio::spawn(async move { connection.await.ok() });
-                    return Ok(Session { client, place });
-                }
-                Some(Err(error)) => {
-                    let may_try_otherwise = tls::is_at_fault(&error) || is_turned_away(&error);
-                    refused.push(error);
-                    if !may_try_otherwise {
-                        break;
-                    }
-                }
-                None => {
-                    let limit = limit.unwrap_or_default().as_secs();
-                    return Err(Trouble::new(format!("cannot connect to {place}"))
-                        .because(format!("no answer within {limit} s"))
-                        .transient(true));
-                }
-            }
-        }
-        Err(cannot_connect(&place, &refused, &around))
-    }
-
-    fn config(&self, database: &str, application_name: &str, around: &Surroundings) -> Config {
         let mut config = Config::new();
         config
             .host(&self.host)
             .port(self.port)
             .user(&self.user)
             .dbname(database)
-            .application_name(application_name)
-            .keepalives_idle(Duration::from_secs(30))
-            .keepalives_interval(Duration::from_secs(10))
-            .keepalives_retries(3)
-            .tcp_user_timeout(Duration::from_secs(60));
-        if let Some(password) = &around.password {
-            config.password(password.text.as_bytes());
-        }
-        if let Some(options) = &around.options {
-            config.options(options);
-        }
-        match around.channel_binding {
-            Some(Binding::Disable) => config.channel_binding(ChannelBinding::Disable),
-            Some(Binding::Require) => config.channel_binding(ChannelBinding::Require),
-            None => &mut config,
-        };
-        config
-    }
-
-    /// With TLS or without, in the order in which libpq tries. A socket is never spoken to with TLS.
-    fn ways(&self, mode: Mode) -> &'static [SslMode] {
-        match mode {
-            _ if self.host.starts_with('/') => &[SslMode::Disable],
-            Mode::Disable => &[SslMode::Disable],
-            Mode::Allow => &[SslMode::Disable, SslMode::Require],
-            Mode::Prefer => &[SslMode::Prefer, SslMode::Disable],
-            Mode::Require | Mode::VerifyCa | Mode::VerifyFull => &[SslMode::Require],
-        }
+            .application_name(application_name);
+        kept_alive(&mut config);
+        // A socket is never spoken to with TLS.
+        let socket = self.host.starts_with('/');
+        let modes: &[SslMode] = if socket { &[SslMode::Disable] } else { ways(around.tls.mode) };
+        let client = Way::new(config, around, modes)?.client(&place).await?;
+        Ok(Session { client, place })
     }
 
     /// The same server, database and name for a program that uses libpq, as a connection string (PostgreSQL, 34.1.1.1).
@@ -167,6 +115,87 @@ impl Server {
     pub fn place(&self) -> String {
         format!("{}:{}", self.host, self.port)
     }
+}
+
+/// A way to a server, with everything that libpq would take from the surroundings.
+struct Way {
+    config: Config,
+    around: Surroundings,
+    /// With TLS or without, in the order in which that is tried.
+    modes: &'static [SslMode],
+    connector: MakeRustlsConnect,
+}
+
+impl Way {
+    fn new(mut config: Config, around: Surroundings, modes: &'static [SslMode]) -> Result<Way, Trouble> {
+        if let (None, Some(password)) = (config.get_password(), &around.password) {
+            config.password(password.text.as_bytes());
+        }
+        if let Some(options) = &around.options {
+            config.options(options);
+        }
+        match around.channel_binding {
+            Some(Binding::Disable) => config.channel_binding(ChannelBinding::Disable),
+            Some(Binding::Require) => config.channel_binding(ChannelBinding::Require),
+            None => &mut config,
+        };
+        let connector = tls::connector(&around.tls)?;
+        Ok(Way { config, around, modes, connector })
+    }
+
+    /// A new connection to `place`, which is at work on the runtime of the caller.
+    async fn client(&self, place: &str) -> Result<Client, Trouble> {
+        let limit = match self.around.connect_timeout {
+            None => Some(CONNECT_LIMIT),
+            Some(Limit::Within(limit)) => Some(limit),
+            Some(Limit::None) => None,
+        };
+        let mut config = self.config.clone();
+        let mut refused: Vec<tokio_postgres::Error> = Vec::new();
+        for mode in self.modes {
+            config.ssl_mode(*mode);
+            match within(limit, config.connect(self.connector.clone())).await {
+                Some(Ok((client, connection))) => {
+                    // What goes wrong on the connection is told to whoever waits for an answer.
+                    tokio::spawn(async move { connection.await.ok() });
+                    return Ok(client);
+                }
+                Some(Err(error)) => {
+                    let may_try_otherwise = tls::is_at_fault(&error) || is_turned_away(&error);
+                    refused.push(error);
+                    if !may_try_otherwise {
+                        break;
+                    }
+                }
+                None => {
+                    let limit = limit.unwrap_or_default().as_secs();
+                    return Err(Trouble::new(format!("cannot connect to {place}"))
+                        .because(format!("no answer within {limit} s"))
+                        .transient(true));
+                }
+            }
+        }
+        Err(cannot_connect(place, &refused, &self.around))
+    }
+}
+
+/// With TLS or without, in the order in which libpq tries.
+fn ways(mode: Mode) -> &'static [SslMode] {
+    match mode {
+        Mode::Disable => &[SslMode::Disable],
+        Mode::Allow => &[SslMode::Disable, SslMode::Require],
+        Mode::Prefer => &[SslMode::Prefer, SslMode::Disable],
+        Mode::Require | Mode::VerifyCa | Mode::VerifyFull => &[SslMode::Require],
+    }
+}
+
+/// A connection whose other end has gone is found out.
+fn kept_alive(config: &mut Config) {
+    config
+        .keepalives_idle(Duration::from_secs(30))
+        .keepalives_interval(Duration::from_secs(10))
+        .keepalives_retries(3)
+        .tcp_user_timeout(Duration::from_secs(60));
 }
 
 impl Session {

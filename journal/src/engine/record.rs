@@ -8,7 +8,7 @@ use crate::codec::{self, CodecError};
 use crate::event::{Actor, Envelope, Event, Failure, Hash, RunId, RunStarted};
 use crate::run::{FoldError, Run};
 use crate::step::{Listener, Progress};
-use crate::store::{Log, Store, StoreError};
+use crate::store::{Lease, Log, Store, StoreError};
 
 /// Why a fact was not recorded. Nothing may be done to the world after that.
 #[derive(Debug, thiserror::Error)]
@@ -116,6 +116,11 @@ impl Recorder {
     /// Where the run stands.
     pub fn run(&self) -> &Run {
         &self.run
+    }
+
+    /// How long the run is ours, as far as can be told without asking.
+    pub(super) fn lease(&self) -> Lease {
+        self.log.lease()
     }
 
     /// Records `event`: durable, folded and told when this returns without an error. After an error of the store

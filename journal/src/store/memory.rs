@@ -181,8 +181,13 @@ fn summary(id: RunId, events: &[Stored]) -> Option<Summary> {
 
 /// What can be told of a run that this version cannot read.
 pub(super) fn unreadable(id: RunId, events: &[Stored]) -> Option<Summary> {
-    let header = codec::header(&events.first()?.bytes).ok();
-    Some(Summary {
+    events.first().map(|first| unreadable_beginning(id, &first.bytes))
+}
+
+/// What can be told of a run of which this version cannot read even the first event.
+pub(super) fn unreadable_beginning(id: RunId, first: &[u8]) -> Summary {
+    let header = codec::header(first).ok();
+    Summary {
         id,
         started_at: header.as_ref().map(|header| header.at).unwrap_or_default(),
         status: None,
@@ -190,7 +195,7 @@ pub(super) fn unreadable(id: RunId, events: &[Stored]) -> Option<Summary> {
         section: None,
         user: header.map(|header| header.actor.user).unwrap_or_default(),
         read_only: false,
-    })
+    }
 }
 
 #[async_trait]

@@ -40,7 +40,7 @@ impl Scene {
     fn look(&self) -> Result<Surroundings, Trouble> {
         let server = Server { host: "db.example.com".to_owned(), port: 5432, user: "postgres".to_owned() };
         let variable = |name: &str| self.variables.get(name).filter(|value| !value.is_empty()).cloned();
-        Looking::new(&variable)?.surroundings(&server, "shop")
+        Looking::new(BTreeMap::new(), &variable)?.surroundings(&server, "shop")
     }
 
     /// The password, and where it comes from with the home folder as `~`.

@@ -1,14 +1,12 @@
-//! What every store promises, held against each of them.
+//! What every store promises, and is held against each of them: a test binary says where it gets a store from, and
+//! [`keeps_every_promise`] makes the tests.
 
 #![allow(
     clippy::unwrap_used,
     clippy::panic,
     clippy::indexing_slicing,
-    clippy::print_stdout,
     reason = "a test that cannot go on fails"
 )]
-
-mod material;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -19,84 +17,55 @@ use journal::event::{Event, Failure, Hash, RollbackCause, RunId, StopCause};
 use journal::query::{Query, Summary};
 use journal::run::Status;
 use journal::step::Progress;
-use journal::store::files::FileStore;
-use journal::store::memory::MemoryStore;
 use journal::store::{Numbered, Page, Seen, Store, StoreError};
-use material::{BEGINNING, Story, of_newer_type, run_id, started};
+
+use super::material::{self, BEGINNING, Story, of_newer_type, run_id, started};
 
 /// Where a test gets its store from.
-trait Factory {
+pub(crate) trait Factory {
     /// The store as the next process would see it.
     fn open(&self) -> Arc<dyn Store>;
 }
 
-#[derive(Default)]
-struct InMemory(MemoryStore);
-
-impl Factory for InMemory {
-    fn open(&self) -> Arc<dyn Store> {
-        Arc::new(self.0.clone())
-    }
-}
-
-struct OnFiles(tempfile::TempDir);
-
-impl Default for OnFiles {
-    fn default() -> Self {
-        OnFiles(tempfile::tempdir().unwrap())
-    }
-}
-
-impl Factory for OnFiles {
-    fn open(&self) -> Arc<dyn Store> {
-        Arc::new(FileStore::open(self.0.path().join("journal")).unwrap())
-    }
-}
-
-macro_rules! every_store {
-    ($($promise:ident)*) => {
-        mod memory {
-            $(#[tokio::test]
-            async fn $promise() {
-                super::$promise(&super::InMemory::default()).await;
-            })*
-        }
-        mod files {
-            $(#[tokio::test]
-            async fn $promise() {
-                super::$promise(&super::OnFiles::default()).await;
-            })*
+/// One test for each promise, of a store that the expression makes a [`Factory`] for; `super` has this module.
+macro_rules! keeps_every_promise {
+    ($factory:expr) => {
+        super::keeps_every_promise! { $factory;
+            what_is_appended_is_loaded_and_read
+            a_run_goes_on_with_its_next_owner
+            numbers_in_the_store_are_unique_and_stay
+            an_append_out_of_order_is_refused
+            a_run_that_never_began_is_not_there
+            a_run_has_one_owner
+            a_target_has_one_owner
+            a_run_is_held_as_long_as_its_log_lives
+            runs_come_newest_first_up_to_the_limit
+            every_filter_filters
+            runs_that_change_nothing_are_shown_on_request
+            status_follows_the_events
+            a_moving_run_without_a_process_is_interrupted
+            a_run_is_found_by_any_part_of_its_id
+            attachments_are_kept_by_their_hash
+            an_event_that_may_be_passed_over_is_passed_over
+            a_run_of_a_newer_version_is_listed_and_not_read
+            many_runs_are_all_there
+            readers_see_a_growing_run_whole
+            several_runs_are_read_in_one_go
+            all_events_come_in_pages_by_their_numbers
+            a_page_tells_how_each_run_began
+            events_are_filtered_by_their_run_and_by_themselves
+            whoever_watches_sees_each_event_once_and_the_owner_go
+            progress_is_shown_while_the_run_is_owned
         }
     };
+    ($factory:expr; $($promise:ident)*) => {
+        $(#[tokio::test]
+        async fn $promise() {
+            super::conformance::$promise(&$factory).await;
+        })*
+    };
 }
-
-every_store! {
-    what_is_appended_is_loaded_and_read
-    a_run_goes_on_with_its_next_owner
-    numbers_in_the_store_are_unique_and_stay
-    an_append_out_of_order_is_refused
-    a_run_that_never_began_is_not_there
-    a_run_has_one_owner
-    a_target_has_one_owner
-    a_run_is_held_as_long_as_its_log_lives
-    runs_come_newest_first_up_to_the_limit
-    every_filter_filters
-    runs_that_change_nothing_are_shown_on_request
-    status_follows_the_events
-    a_moving_run_without_a_process_is_interrupted
-    a_run_is_found_by_any_part_of_its_id
-    attachments_are_kept_by_their_hash
-    an_event_that_may_be_passed_over_is_passed_over
-    a_run_of_a_newer_version_is_listed_and_not_read
-    many_runs_are_all_there
-    readers_see_a_growing_run_whole
-    several_runs_are_read_in_one_go
-    all_events_come_in_pages_by_their_numbers
-    a_page_tells_how_each_run_began
-    events_are_filtered_by_their_run_and_by_themselves
-    whoever_watches_sees_each_event_once_and_the_owner_go
-    progress_is_shown_while_the_run_is_owned
-}
+pub(crate) use keeps_every_promise;
 
 fn ids(summaries: &[Summary]) -> Vec<RunId> {
     summaries.iter().map(|summary| summary.id).collect()
@@ -106,7 +75,7 @@ fn stopped() -> Event {
     Event::RunStopped { cause: StopCause::Signal(2), error: None }
 }
 
-async fn what_is_appended_is_loaded_and_read(factory: &dyn Factory) {
+pub(crate) async fn what_is_appended_is_loaded_and_read(factory: &dyn Factory) {
     let store = factory.open();
     let mut story = Story::new(1, started("restore", Some("shop")));
     let log = story.write(&*store, 3, Some(Event::RunSucceeded)).await;
@@ -121,7 +90,7 @@ async fn what_is_appended_is_loaded_and_read(factory: &dyn Factory) {
     assert_eq!(store.take_notices(), Vec::<String>::new());
 }
 
-async fn a_run_goes_on_with_its_next_owner(factory: &dyn Factory) {
+pub(crate) async fn a_run_goes_on_with_its_next_owner(factory: &dyn Factory) {
     let mut story = Story::new(1, started("restore", Some("shop")));
     let mut log = story.write(&*factory.open(), 2, Some(stopped())).await;
     log.publish().await.unwrap();
@@ -137,7 +106,7 @@ async fn a_run_goes_on_with_its_next_owner(factory: &dyn Factory) {
     assert_eq!(factory.open().read(story.run).await.unwrap().len(), story.told.len());
 }
 
-async fn numbers_in_the_store_are_unique_and_stay(factory: &dyn Factory) {
+pub(crate) async fn numbers_in_the_store_are_unique_and_stay(factory: &dyn Factory) {
     let store = factory.open();
     let mut stories: Vec<Story> = (1..=4)
         .map(|number| Story::new(number, started("restore", Some(&format!("section{number}")))))
@@ -171,7 +140,7 @@ async fn numbers_in_the_store_are_unique_and_stay(factory: &dyn Factory) {
     assert!(all.into_iter().eq(1..=20));
 }
 
-async fn an_append_out_of_order_is_refused(factory: &dyn Factory) {
+pub(crate) async fn an_append_out_of_order_is_refused(factory: &dyn Factory) {
     let store = factory.open();
     let mut story = Story::new(1, started("restore", Some("shop")));
     let mut log = story.write(&*store, 1, None).await;
@@ -186,7 +155,7 @@ async fn an_append_out_of_order_is_refused(factory: &dyn Factory) {
     assert_eq!(store.load(story.run).await.unwrap(), story.told);
 }
 
-async fn a_run_that_never_began_is_not_there(factory: &dyn Factory) {
+pub(crate) async fn a_run_that_never_began_is_not_there(factory: &dyn Factory) {
     let store = factory.open();
     let run = run_id(1);
     assert!(matches!(store.load(run).await, Err(StoreError::NoSuchRun(id)) if id == run));
@@ -202,7 +171,7 @@ async fn a_run_that_never_began_is_not_there(factory: &dyn Factory) {
     assert_eq!(store.find("0").await.unwrap(), []);
 }
 
-async fn a_run_has_one_owner(factory: &dyn Factory) {
+pub(crate) async fn a_run_has_one_owner(factory: &dyn Factory) {
     let mut story = Story::new(1, started("restore", None));
     let log = story.write(&*factory.open(), 0, None).await;
     let second = Story::new(1, started("continue", None)).by("grace").claim();
@@ -222,7 +191,7 @@ async fn a_run_has_one_owner(factory: &dyn Factory) {
     drop(log);
 }
 
-async fn a_target_has_one_owner(factory: &dyn Factory) {
+pub(crate) async fn a_target_has_one_owner(factory: &dyn Factory) {
     let mut story = Story::new(1, started("restore", Some("shop")));
     let log = story.write(&*factory.open(), 0, None).await;
     let second = Story::new(2, started("drop", Some("shop"))).by("grace").claim();
@@ -244,7 +213,7 @@ async fn a_target_has_one_owner(factory: &dyn Factory) {
     drop(beside);
 }
 
-async fn a_run_is_held_as_long_as_its_log_lives(factory: &dyn Factory) {
+pub(crate) async fn a_run_is_held_as_long_as_its_log_lives(factory: &dyn Factory) {
     let mut story = Story::new(1, started("restore", Some("shop")));
     let store = factory.open();
     let mut log = story.write(&*store, 0, Some(Event::RunSucceeded)).await;
@@ -256,7 +225,7 @@ async fn a_run_is_held_as_long_as_its_log_lives(factory: &dyn Factory) {
     assert!(!factory.open().is_held(story.run).await.unwrap());
 }
 
-async fn runs_come_newest_first_up_to_the_limit(factory: &dyn Factory) {
+pub(crate) async fn runs_come_newest_first_up_to_the_limit(factory: &dyn Factory) {
     let store = factory.open();
     for number in [3, 1, 5, 2, 4] {
         let mut story = Story::new(number, started("restore", Some("shop")));
@@ -294,7 +263,7 @@ async fn eight_runs(store: &dyn Store) {
     }
 }
 
-async fn every_filter_filters(factory: &dyn Factory) {
+pub(crate) async fn every_filter_filters(factory: &dyn Factory) {
     let store = factory.open();
     eight_runs(&*store).await;
     let at = |number: i64| Timestamp::from_second(BEGINNING).unwrap() + SignedDuration::from_mins(number);
@@ -336,7 +305,7 @@ async fn every_filter_filters(factory: &dyn Factory) {
     }
 }
 
-async fn runs_that_change_nothing_are_shown_on_request(factory: &dyn Factory) {
+pub(crate) async fn runs_that_change_nothing_are_shown_on_request(factory: &dyn Factory) {
     let store = factory.open();
     let mut looking = started("check", Some("shop"));
     looking.read_only = true;
@@ -349,7 +318,7 @@ async fn runs_that_change_nothing_are_shown_on_request(factory: &dyn Factory) {
     assert_eq!(ids(&store.runs(&newest).await.unwrap()), [run_id(2)]);
 }
 
-async fn status_follows_the_events(factory: &dyn Factory) {
+pub(crate) async fn status_follows_the_events(factory: &dyn Factory) {
     let store = factory.open();
     let mut story = Story::new(1, started("restore", Some("shop")));
     let mut log = story.write(&*store, 1, None).await;
@@ -384,7 +353,7 @@ async fn status_follows_the_events(factory: &dyn Factory) {
     assert_eq!(*summary, expected);
 }
 
-async fn a_moving_run_without_a_process_is_interrupted(factory: &dyn Factory) {
+pub(crate) async fn a_moving_run_without_a_process_is_interrupted(factory: &dyn Factory) {
     let store = factory.open();
     let shown = async |word: &str| {
         let query = Query { status: Some(word.to_owned()), ..Query::default() };
@@ -405,7 +374,7 @@ async fn a_moving_run_without_a_process_is_interrupted(factory: &dyn Factory) {
     assert_eq!(shown("interrupted").await, [run_id(2), run_id(1)]);
 }
 
-async fn a_run_is_found_by_any_part_of_its_id(factory: &dyn Factory) {
+pub(crate) async fn a_run_is_found_by_any_part_of_its_id(factory: &dyn Factory) {
     let store = factory.open();
     for number in 1..=3 {
         Story::new(number, started("restore", Some("shop"))).write(&*store, 0, None).await;
@@ -418,7 +387,7 @@ async fn a_run_is_found_by_any_part_of_its_id(factory: &dyn Factory) {
     assert_eq!(store.find("no id").await.unwrap(), []);
 }
 
-async fn attachments_are_kept_by_their_hash(factory: &dyn Factory) {
+pub(crate) async fn attachments_are_kept_by_their_hash(factory: &dyn Factory) {
     let store = factory.open();
     let large = vec![7; 3_000_000];
     for bytes in [&b"what the program said"[..], b"", &large] {
@@ -433,7 +402,7 @@ async fn attachments_are_kept_by_their_hash(factory: &dyn Factory) {
     );
 }
 
-async fn an_event_that_may_be_passed_over_is_passed_over(factory: &dyn Factory) {
+pub(crate) async fn an_event_that_may_be_passed_over_is_passed_over(factory: &dyn Factory) {
     let store = factory.open();
     let mut story = Story::new(1, started("restore", Some("shop")));
     let mut log = story.write(&*store, 0, None).await;
@@ -447,7 +416,7 @@ async fn an_event_that_may_be_passed_over_is_passed_over(factory: &dyn Factory) 
     assert_eq!(runs[0].status, Some(Status::Succeeded));
 }
 
-async fn a_run_of_a_newer_version_is_listed_and_not_read(factory: &dyn Factory) {
+pub(crate) async fn a_run_of_a_newer_version_is_listed_and_not_read(factory: &dyn Factory) {
     let store = factory.open();
     let mut story = Story::new(1, started("restore", Some("shop")));
     let mut log = story.write(&*store, 0, None).await;
@@ -464,7 +433,7 @@ async fn a_run_of_a_newer_version_is_listed_and_not_read(factory: &dyn Factory) 
     assert_eq!(ids(&store.runs(&query).await.unwrap()), [story.run]);
 }
 
-async fn many_runs_are_all_there(factory: &dyn Factory) {
+pub(crate) async fn many_runs_are_all_there(factory: &dyn Factory) {
     let store = factory.open();
     for number in 1..=150 {
         let section = format!("section{}", number % 7);
@@ -486,7 +455,7 @@ async fn many_runs_are_all_there(factory: &dyn Factory) {
 }
 
 /// Each reader has a store and a thread of its own, as another process would.
-async fn readers_see_a_growing_run_whole(factory: &dyn Factory) {
+pub(crate) async fn readers_see_a_growing_run_whole(factory: &dyn Factory) {
     const PARTS: usize = 200;
     let store = factory.open();
     let mut story = Story::new(1, started("restore", Some("shop")));
@@ -529,7 +498,7 @@ async fn readers_see_a_growing_run_whole(factory: &dyn Factory) {
     drop(log);
 }
 
-async fn several_runs_are_read_in_one_go(factory: &dyn Factory) {
+pub(crate) async fn several_runs_are_read_in_one_go(factory: &dyn Factory) {
     let store = factory.open();
     let mut stories: Vec<Story> =
         (1..=3).map(|number| Story::new(number, started("restore", Some("shop")))).collect();
@@ -556,7 +525,7 @@ async fn all_events(store: &dyn Store, query: &Query) -> (Vec<Numbered>, Vec<Pag
     (pages.iter().flat_map(|page| page.events.clone()).collect(), pages)
 }
 
-async fn all_events_come_in_pages_by_their_numbers(factory: &dyn Factory) {
+pub(crate) async fn all_events_come_in_pages_by_their_numbers(factory: &dyn Factory) {
     let store = factory.open();
     assert_eq!(store.events(&Query::default(), 0).await.unwrap(), Page { end: 1, ..Page::default() });
     let mut stories: Vec<Story> = (1..=3)
@@ -598,7 +567,7 @@ async fn all_events_come_in_pages_by_their_numbers(factory: &dyn Factory) {
     assert_eq!(store.events(&Query::default(), page.end).await.unwrap().events, []);
 }
 
-async fn a_page_tells_how_each_run_began(factory: &dyn Factory) {
+pub(crate) async fn a_page_tells_how_each_run_began(factory: &dyn Factory) {
     let store = factory.open();
     eight_runs(&*store).await;
     let by_grace = Query { user: Some("grace".to_owned()), since: None, ..Query::default() };
@@ -611,7 +580,7 @@ async fn a_page_tells_how_each_run_began(factory: &dyn Factory) {
     assert!(page.beginnings.keys().eq(&told));
 }
 
-async fn events_are_filtered_by_their_run_and_by_themselves(factory: &dyn Factory) {
+pub(crate) async fn events_are_filtered_by_their_run_and_by_themselves(factory: &dyn Factory) {
     let store = factory.open();
     eight_runs(&*store).await;
     let mut looking = started("check", Some("shop"));
@@ -651,7 +620,7 @@ async fn events_are_filtered_by_their_run_and_by_themselves(factory: &dyn Factor
     }
 }
 
-async fn whoever_watches_sees_each_event_once_and_the_owner_go(factory: &dyn Factory) {
+pub(crate) async fn whoever_watches_sees_each_event_once_and_the_owner_go(factory: &dyn Factory) {
     let store = factory.open();
     let mut story = Story::new(1, started("restore", Some("shop")));
     let mut log = story.write(&*store, 1, None).await;
@@ -700,7 +669,7 @@ async fn whoever_watches_sees_each_event_once_and_the_owner_go(factory: &dyn Fac
     drop(log);
 }
 
-async fn progress_is_shown_while_the_run_is_owned(factory: &dyn Factory) {
+pub(crate) async fn progress_is_shown_while_the_run_is_owned(factory: &dyn Factory) {
     let store = factory.open();
     let mut story = Story::new(1, started("restore", Some("shop")));
     let mut log = story.write(&*store, 1, None).await;
