@@ -355,7 +355,7 @@ pub enum Command {
     /// Close a run that will be neither continued nor rolled back
     #[command(display_order = Group::Journal as usize)]
     Abandon(command::mending::Abandon),
-    /// Look after the journal: verify, rebuild, export, import, path
+    /// Look after the journal: verify, rebuild, export, import, prune, path
     #[command(display_order = Group::Journal as usize)]
     Journal(command::journal_upkeep::Journal),
     /// List the commands

@@ -2,9 +2,11 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::UNIX_EPOCH;
 
 use serde_json::Value;
 
+use crate::mending::on_a_terminal;
 use crate::stage::{Outcome, Site, SiteOptions, Stage};
 
 /// A site whose journal has a restore, and the run's id.
@@ -144,4 +146,152 @@ fn what_is_exported_is_imported_elsewhere_once_and_is_the_same() {
         .unwrap();
     assert_eq!(refused.code, 1, "{refused:#?}");
     assert!(refused.stderr.contains("removed event"), "{refused:#?}");
+}
+
+/// A site with a copy that is there, made by a restore, and one that was made and dropped again.
+fn with_a_past() -> Site<'static> {
+    let (site, _) = restored();
+    for command in ["createdb", "drop"] {
+        assert_eq!(site.run(&[command, &site.section(), "20261120"]).unwrap().code, 0);
+    }
+    site
+}
+
+/// The commands and statuses in the journal, oldest first, without those that asked only.
+fn history(site: &Site<'_>) -> Vec<String> {
+    let listed = json(&site.run(&["history", "--limit", "1000", "--json"]).unwrap());
+    let text = |run: &Value, key: &str| run[key].as_str().unwrap().to_owned();
+    let runs = listed["runs"].as_array().unwrap().iter().rev();
+    runs.map(|run| format!("{} {}", text(run, "command"), text(run, "status"))).collect()
+}
+
+fn in_folder(folder: &Path, suffix: &str) -> usize {
+    let names = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name());
+    names.filter(|name| name.to_str().unwrap().ends_with(suffix)).count()
+}
+
+#[test]
+fn prune_takes_what_has_no_copy_any_more_and_the_old_head_still_holds() {
+    let site = with_a_past();
+    let before = head(&site);
+    let dropped = json(&site.run(&["history", "--json"]).unwrap())["runs"][0]["id"].clone();
+    let live = || json(&site.run(&["inspect", "--live", &site.section(), "--json"]).unwrap())["live"].clone();
+    let answer = live();
+
+    // It is shown, and nothing goes.
+    let shown = site.run(&["-n", "journal", "prune", "--keep-last", "0"]).unwrap();
+    assert_eq!(shown.code, 0, "{shown}");
+    assert!(shown.stdout.contains(&format!("{} is still there", site.copy("20261121"))), "{shown}");
+    let shown = json(&site.run(&["-n", "--json", "journal", "prune", "--keep-last", "0"]).unwrap());
+    let rows = shown["journal"].as_array().unwrap();
+    let going = |row: &&Value| row["kept"].is_null() && row["section"] == site.section().as_str();
+    let names: Vec<&str> = rows.iter().filter(going).map(|row| row["command"].as_str().unwrap()).collect();
+    assert_eq!(names, ["inspect", "drop", "createdb"]);
+    let restore = rows.iter().find(|row| row["command"] == "restore").unwrap();
+    assert_eq!(restore["kept"], format!("{} is still there", site.copy("20261121")));
+    assert_eq!(history(&site), ["restore succeeded", "createdb succeeded", "drop succeeded"]);
+
+    // Nobody is there to ask.
+    let refused = site.run(&["journal", "prune", "--keep-last", "0"]).unwrap();
+    assert_eq!(refused.code, 2, "{refused}");
+    assert!(refused.stderr.contains("there is nobody to ask: Take "), "{refused}");
+    let (code, said) = on_a_terminal(&site, &["journal", "prune", "--keep-last", "0"], "n\n");
+    assert_eq!(code, Some(2), "{said}");
+    assert!(said.contains("[y/N]") && said.contains("nothing was done"), "{said}");
+    assert_eq!(history(&site).len(), 3);
+
+    let (code, said) = on_a_terminal(&site, &["journal", "prune", "--keep-last", "0"], "y\n");
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains("pruned ") && said.contains("stays, since"), "{said}");
+    assert_eq!(history(&site), ["restore succeeded", "journal succeeded"]);
+    let gone = site.run(&["inspect", dropped.as_str().unwrap()]).unwrap();
+    assert_eq!(gone.code, 6, "{gone}");
+    assert_eq!(live(), answer, "where the copy came from is known as before");
+    let verified = site.run(&["journal", "verify", "--against", &before]).unwrap();
+    assert_eq!(verified.code, 0, "{verified}");
+    assert!(verified.stdout.contains("runs that were pruned: "), "{verified}");
+    let file = |id: &Value| site.journal().join(format!("runs/{}.log", id.as_str().unwrap()));
+    assert!(!file(&dropped).exists());
+    assert_eq!(site.run(&["journal", "rebuild"]).unwrap().code, 0);
+    assert_eq!(history(&site), ["restore succeeded", "journal succeeded", "journal succeeded"]);
+}
+
+#[test]
+fn prune_keeps_the_newest_runs_of_a_section_and_what_is_younger_than_the_age() {
+    let site = with_a_past();
+    for arguments in [["--older-than", "1h"], ["--keep-last", "3"]] {
+        let pruned = site.run(&[&["journal", "prune", "--yes"], &arguments[..]].concat()).unwrap();
+        assert_eq!(pruned.code, 0, "{pruned}");
+        assert_eq!(history(&site)[..3], ["restore succeeded", "createdb succeeded", "drop succeeded"]);
+    }
+    // Both have to hold.
+    let both = ["journal", "prune", "--yes", "--older-than", "0s", "--keep-last", "1"];
+    assert_eq!(site.run(&both).unwrap().code, 0);
+    assert_eq!(history(&site)[..2], ["restore succeeded", "drop succeeded"]);
+    assert_eq!(site.run(&["journal", "prune", "--yes", "--older-than", "0s"]).unwrap().code, 0);
+    assert_eq!(history(&site), ["restore succeeded", "journal succeeded"]);
+
+    for bad in [vec![], vec!["--older-than", "90"], vec!["--older-than=-2h"], vec!["--keep-last", "-1"]] {
+        let refused = site.run(&[vec!["journal", "prune", "--yes"], bad].concat()).unwrap();
+        assert_eq!(refused.code, 2, "{refused}");
+    }
+}
+
+#[test]
+fn prune_gives_attachments_and_run_files_back_to_the_disk() {
+    let (site, _) = restored();
+    assert_eq!(site.run(&["drop", &site.section(), "20261121", "--force"]).unwrap().code, 0);
+    assert!(!attachments(&site).is_empty());
+    let old = |path: &PathBuf| {
+        let file = fs::File::options().write(true).open(path).unwrap();
+        file.set_modified(UNIX_EPOCH).unwrap();
+    };
+    attachments(&site).iter().for_each(old);
+    let pruned = site.run(&["journal", "prune", "--yes", "--keep-last", "0"]).unwrap();
+    assert_eq!(pruned.code, 0, "{pruned}");
+    assert_eq!(attachments(&site), Vec::<PathBuf>::new(), "{pruned}");
+    let left = json(&site.run(&["history", "--all", "--json"]).unwrap())["runs"].as_array().unwrap().len();
+    assert_eq!(in_folder(&site.journal().join("runs"), ".log"), left);
+    assert_eq!(site.run(&["journal", "verify"]).unwrap().code, 0);
+}
+
+#[test]
+fn prune_keeps_runs_of_copies_that_nobody_can_ask_about_and_asks_where_a_forgotten_section_was() {
+    let mut site = with_a_past();
+    let port = |site: &Site<'_>| site.cluster().port().to_string();
+    let bouncer = site.bouncer().port().to_string();
+    site.set("postgres_port", "1").unwrap();
+    site.set("pgbouncer_port", "1").unwrap();
+    let pruned = site.run(&["journal", "prune", "--yes", "--keep-last", "0"]).unwrap();
+    assert_eq!(pruned.code, 0, "{pruned}");
+    assert!(pruned.stdout.contains("cannot tell whether"), "{pruned}");
+    assert_eq!(history(&site)[..3], ["restore succeeded", "createdb succeeded", "drop succeeded"]);
+
+    site.set("postgres_port", &port(&site)).unwrap();
+    site.set("pgbouncer_port", &bouncer).unwrap();
+    let configuration = fs::read_to_string(site.ini_path()).unwrap();
+    let renamed = configuration.replace(&format!("[{}]", site.section()), "[renamed]");
+    assert_ne!(renamed, configuration);
+    fs::write(site.ini_path(), renamed).unwrap();
+    let pruned = site.run(&["journal", "prune", "--yes", "--keep-last", "0"]).unwrap();
+    assert_eq!(pruned.code, 0, "{pruned}");
+    assert_eq!(history(&site)[0], "restore succeeded");
+    assert!(!history(&site).contains(&"drop succeeded".to_owned()));
+}
+
+#[test]
+fn prune_leaves_what_is_not_finished_and_a_journal_that_is_not_there() {
+    let mut site = Site::new(Stage::shared().unwrap(), &SiteOptions::default()).unwrap();
+    let pruned = site.run(&["journal", "prune", "--keep-last", "0"]).unwrap();
+    assert_eq!(pruned.code, 0, "{pruned}");
+    assert!(!site.journal().exists());
+    site.set("on_failure", "keep").unwrap();
+    site.add_sql("pre", "01.sql", "SELECT 1/0").unwrap();
+    assert_eq!(site.run(&["restore", &site.section(), "20261121"]).unwrap().code, 3);
+    site.cluster().psql("postgres", &format!("DROP DATABASE \"{}\"", site.copy("20261121"))).unwrap();
+    let pruned = site.run(&["journal", "prune", "--yes", "--keep-last", "0"]).unwrap();
+    assert_eq!(pruned.code, 0, "{pruned}");
+    assert_eq!(history(&site), ["restore stopped", "journal succeeded"]);
+    assert_eq!(site.run(&["rollback", &site.section()]).unwrap().code, 6, "a run is named by its id");
+    assert_eq!(site.run(&["continue", "--all", "-n"]).unwrap().code, 0);
 }

@@ -137,7 +137,7 @@ fn all_runs_that_wait_are_continued_oldest_first_and_a_busy_one_is_skipped() {
 }
 
 /// Runs the program on a terminal (script(1) gives it one), and types this.
-fn on_a_terminal(site: &Site<'_>, arguments: &[&str], typed: &str) -> (Option<i32>, String) {
+pub fn on_a_terminal(site: &Site<'_>, arguments: &[&str], typed: &str) -> (Option<i32>, String) {
     let program = site.command(arguments);
     let words = std::iter::once(program.get_program()).chain(program.get_args());
     let words: Vec<&str> = words.map(|word| word.to_str().unwrap()).collect();

@@ -1,6 +1,6 @@
 //! `docs/operations.md` tells the truth: its command lines can be typed, and its sessions are what the program prints.
 
-use std::path::Path;
+use std::{fs, path::Path};
 
 use clap::Parser as _;
 use pg_staging::cli::Cli;
@@ -10,7 +10,7 @@ use crate::{
     gate::Gate,
     readme::alike,
     stage::{Outcome, Site, SiteOptions, Stage},
-    traces::last_run,
+    traces::{last_run, names_in},
 };
 
 const OPERATIONS: &str = include_str!("../docs/operations.md");
@@ -113,6 +113,22 @@ fn the_session_about_a_stuck_run_is_what_the_program_prints() {
     printed.push_str(&typed(&site, &word, 0));
     printed.push_str(&typed(&site, &["rollback", &id], 0));
     prints(&site, "A run is stuck", &printed);
+}
+
+#[test]
+fn the_session_about_a_damaged_journal_is_what_the_program_prints() {
+    let site = Site::new(Stage::shared().unwrap(), &SiteOptions::default()).unwrap();
+    assert_eq!(site.run(&["createdb", &site.section(), DAY]).unwrap().code, 0);
+    let head = site.run(&["journal", "verify"]).unwrap().stdout;
+    let head = head.trim().rsplit(' ').next().unwrap();
+    let file = names_in(&site.journal().join("runs")).into_iter().find(|name| name.ends_with(".log"));
+    let file = site.journal().join("runs").join(file.unwrap());
+    let events = fs::read(&file).unwrap();
+    fs::write(&file, &events[..events.len() - 20]).unwrap();
+    let mut printed = typed(&site, &["journal", "verify"], 4);
+    printed.push_str(&typed(&site, &["journal", "rebuild"], 0));
+    printed.push_str(&typed(&site, &["journal", "verify", "--against", head], 0));
+    prints(&site, "The journal is damaged", &printed);
 }
 
 #[test]

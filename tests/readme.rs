@@ -173,6 +173,8 @@ fn killed_half_way(site: &Site<'_>) {
 pub fn alike(site: &Site<'_>, text: &str) -> String {
     let rules = [
         (r"<site>/sql", "/etc/pg_staging/sql"),
+        (r"<site>/journal", "/var/lib/pg_staging"),
+        (r"damaged\.\d{8}T\d{6}Z", "damaged.<when>"),
         (r"(?m)^ ?[0-9a-f]{8}\b", "<run>"),
         (r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d", "<when>"),
         (r"\S+@\S+", "<who>"),

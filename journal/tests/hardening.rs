@@ -29,8 +29,8 @@ use journal::event::{Event, RunId};
 use journal::query::Query;
 use journal::run::Status;
 use journal::store::files::FileStore;
-use journal::store::{Adopted, Claim, Log, Store, StoreError};
-use material::{Dice, Story, all, run_id, sample, spread, started};
+use journal::store::{Adopted, Claim, Head, Log, Store, StoreError};
+use material::{Dice, Story, all, bulky, run_id, sample, spread, started};
 
 /// What a child is to do, and where.
 const ROLE: &str = "JOURNAL_TEST_ROLE";
@@ -162,6 +162,9 @@ fn child() {
             "seal" => {
                 adopt(&open(&folder), BEFORE_SEALING + 1..=BEFORE_SEALING + 60).await;
             }
+            "prune" => {
+                open(&folder).prune((1..=TO_PRUNE).map(run_id).collect()).await.unwrap();
+            }
             "hold" => {
                 let _log = go_on(&open(&folder), 1, 2, usize::MAX, acknowledge).await;
                 std::io::stdin().lines().for_each(drop);
@@ -253,7 +256,9 @@ fn copy(from: &Path, to: &Path) {
         if entry.file_type().unwrap().is_dir() {
             copy(&entry.path(), &target);
         } else {
-            fs::copy(entry.path(), target).unwrap();
+            fs::copy(entry.path(), &target).unwrap();
+            let modified = entry.metadata().unwrap().modified().unwrap();
+            fs::File::options().write(true).open(&target).unwrap().set_modified(modified).unwrap();
         }
     }
 }
@@ -440,6 +445,56 @@ fn a_kill_at_any_point_of_a_sealing_loses_nothing() {
     });
     killed_everywhere("seal", before.path(), 16, |point, folder, _| {
         run(check_sealing(point, folder));
+    });
+}
+
+/// So many bulky runs are there before a pruning, and so many of them go.
+const BEFORE_PRUNING: u32 = 74;
+const TO_PRUNE: u32 = 64;
+
+/// A run is there or pruned, never half of it, and a second pruning completes what the first one began.
+async fn check_pruning(point: &str, folder: &Path, head: Head) {
+    let store = open(folder);
+    let found = store.verify(Some(head)).await.unwrap();
+    assert_eq!(found.damage, [], "{point}");
+    let listed = store.runs(&Query::default()).await.unwrap();
+    assert_eq!((listed.len() as u64, found.lost), (found.runs, 0), "{point}");
+    assert_eq!(found.runs + found.pruned, u64::from(BEFORE_PRUNING), "{point}");
+    for number in 1..=BEFORE_PRUNING {
+        if listed.iter().any(|summary| summary.id == run_id(number)) {
+            same(&store.load(run_id(number)).await.unwrap(), &bulky(number).told, point);
+        } else {
+            assert!(number <= TO_PRUNE, "{point}: run {number} is gone");
+            assert!(matches!(store.load(run_id(number)).await, Err(StoreError::NoSuchRun(_))), "{point}");
+        }
+    }
+    store.prune((1..=TO_PRUNE).map(run_id).collect()).await.unwrap();
+    let found = store.verify(Some(head)).await.unwrap();
+    assert_eq!((found.damage, found.runs, found.pruned), (Vec::new(), 10, 64), "{point}");
+    let ids: Vec<RunId> =
+        store.runs(&Query::default()).await.unwrap().iter().rev().map(|run| run.id).collect();
+    assert_eq!(ids, (TO_PRUNE + 1..=BEFORE_PRUNING).map(run_id).collect::<Vec<_>>(), "{point}");
+    assert_eq!(store.take_notices(), Vec::<String>::new(), "{point}");
+    let left = |folder: PathBuf| fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name());
+    let unfinished = left(folder.to_path_buf()).filter(|name| name.to_str().unwrap().starts_with("sled.new"));
+    assert_eq!(unfinished.count(), 0, "{point}");
+    assert_eq!(left(folder.join("sealed")).collect::<Vec<_>>(), ["index"], "{point}");
+    let run_files = left(folder.join("runs")).filter(|name| name.to_str().unwrap().ends_with(".log"));
+    assert_eq!(run_files.count(), 10, "{point}");
+    assert_eq!(left(folder.join("attachments")).count(), 6, "{point}");
+    // Nothing that was overlooked comes back.
+    assert_eq!(store.rebuild().await.unwrap().runs, 10, "{point}");
+}
+
+#[test]
+fn a_kill_at_any_point_of_a_pruning_leaves_what_a_second_one_completes() {
+    let before = tempfile::tempdir().unwrap();
+    let head = run(async {
+        let store = material::bulky_journal(before.path(), BEFORE_PRUNING).await;
+        store.verify(None).await.unwrap().head
+    });
+    killed_everywhere("prune", before.path(), 20, |point, folder, _| {
+        run(check_pruning(point, folder, head));
     });
 }
 

@@ -169,6 +169,7 @@ async fn damage_on_both_sides_is_found_by_the_ledger() {
     let folder = tempfile::tempdir().unwrap();
     let (store, stories) = prepared(folder.path()).await;
     let before = store.verify(None).await.unwrap().head;
+    let text = exported(&store).await;
     // Somebody who knows the journal takes a run out of it, and the end of another, and has the database made of that.
     fs::remove_file(run_file(&store, stories[0].run)).unwrap();
     fs::write(run_file(&store, stories[1].run), framed(&stories[1].told[..3])).unwrap();
@@ -190,6 +191,11 @@ async fn damage_on_both_sides_is_found_by_the_ledger() {
     assert_eq!(told(&found), []);
     assert_eq!(found.lost, 2);
     assert_eq!(store.load(stories[1].run).await.unwrap(), stories[1].told[..3]);
+    // An export brings it back.
+    assert_eq!(imported(&store, &text).await.unwrap().new, 7);
+    let found = store.verify(Some(before)).await.unwrap();
+    assert_eq!((told(&found), found.lost), (vec![], 0));
+    assert_eq!(store.load(stories[1].run).await.unwrap(), stories[1].told);
 }
 
 #[tokio::test]

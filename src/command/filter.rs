@@ -79,7 +79,9 @@ fn moment(text: &str, app: &App) -> Result<Timestamp, Error> {
     let found = match text {
         "today" => start_of(app.today()),
         "yesterday" => app.today().yesterday().ok().and_then(start_of),
-        _ => age(text)
+        _ => text
+            .strip_prefix('-')
+            .and_then(age)
             .and_then(|age| SystemClock.now().checked_sub(age).ok())
             .or_else(|| text.parse::<Timestamp>().ok())
             .or_else(|| text.parse::<Date>().ok().and_then(start_of))
@@ -88,10 +90,10 @@ fn moment(text: &str, app: &App) -> Result<Timestamp, Error> {
     found.ok_or_else(bad)
 }
 
-fn age(text: &str) -> Option<SignedDuration> {
-    let text = text.strip_prefix('-')?;
+/// A number and its unit: `2h`, `90d`.
+pub(super) fn age(text: &str) -> Option<SignedDuration> {
     let (number, unit) = text.split_at(text.len().checked_sub(1)?);
-    let number: i64 = number.parse().ok()?;
+    let number = i64::from(number.parse::<u32>().ok()?);
     let hours = match unit {
         "s" => return Some(SignedDuration::from_secs(number)),
         "m" => return Some(SignedDuration::from_mins(number)),

@@ -8,6 +8,7 @@ use journal::exchange::{self, ExchangeError};
 use journal::store::Head;
 use journal::store::memory::MemoryStore;
 
+use super::prune::Prune;
 use super::{App, Typed};
 use crate::error::{Error, ExitCode};
 use crate::report;
@@ -40,6 +41,11 @@ enum Task {
     ///
     /// A run whose chain of events is not whole, or that is another one in this journal, is refused.
     Import(Import),
+    /// Take finished runs out for good, and give their space back
+    ///
+    /// A run whose copy is still there stays, and so does one of whose copy that cannot be told. What goes leaves a
+    /// tombstone, so that heads that verify printed before still hold. Asks first, unless --yes.
+    Prune(Prune),
     /// Print where the journal is
     Path,
 }
@@ -75,6 +81,7 @@ impl Journal {
             Task::Rebuild => rebuild(app).await,
             Task::Export(given) => given.run(app).await,
             Task::Import(given) => given.run(app).await,
+            Task::Prune(given) => given.run(app).await,
             Task::Path => {
                 report::journal_path(&app.journal_folder()?, app.style);
                 Ok(ExitCode::DONE)

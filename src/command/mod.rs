@@ -22,6 +22,7 @@ pub mod mending;
 pub mod pgbouncer;
 mod place;
 pub mod pooling;
+mod prune;
 pub mod psql;
 pub mod purge;
 pub mod restore;
@@ -190,6 +191,12 @@ impl App {
     /// The folder of the journal that all sections share, which may not be there yet.
     pub fn journal_folder(&self) -> Result<PathBuf, Error> {
         self.journal_place(None)?.folder()
+    }
+
+    /// The same, when there is one already, or when it is on a server.
+    pub fn kept_store_if_there(&self) -> Result<Option<Arc<dyn Upkeep>>, Error> {
+        let place = self.journal_place(None)?;
+        if place.is_there()? { place.open().map(Some) } else { Ok(None) }
     }
 
     fn journal_place(&self, section: Option<&str>) -> Result<Place, Error> {
@@ -383,7 +390,7 @@ impl App {
         work: impl Future<Output = Result<T, Error>>,
     ) -> Result<T, Error> {
         let place = self.journal_place(section)?;
-        let question = match self.question(place, section, command).await {
+        let question = match self.question(place, section, command, true).await {
             Ok(question) => Some(question),
             Err(error) => {
                 self.style.warn(&format!("this command is not in the journal: {error}"));
@@ -398,6 +405,21 @@ impl App {
             }
         }
         answer
+    }
+
+    /// Does something to the journal that all sections share, as a run in it, which has to begin there first.
+    pub async fn recorded_change<T>(
+        &self,
+        command: Typed,
+        work: impl Future<Output = Result<T, Error>>,
+    ) -> Result<T, Error> {
+        let question = self.question(self.journal_place(None)?, None, command, false).await?;
+        let done = work.await;
+        question
+            .answered(done.as_ref().map(|_| ()).map_err(Failure::from))
+            .await
+            .map_err(EngineError::from)?;
+        done
     }
 
     /// Does something until the program is asked to stop.
@@ -429,7 +451,13 @@ impl App {
         Ok((status?, signal))
     }
 
-    async fn question(&self, place: Place, section: Option<&str>, command: Typed) -> Result<Question, Error> {
+    async fn question(
+        &self,
+        place: Place,
+        section: Option<&str>,
+        command: Typed,
+        read_only: bool,
+    ) -> Result<Question, Error> {
         let store = place.open()?;
         let engine = Engine {
             listener: Arc::new(report::Silent),
@@ -442,7 +470,7 @@ impl App {
             section: section.map(str::to_owned),
             database: None,
             target: None,
-            read_only: true,
+            read_only,
             on_failure: OnFailure::Keep,
             retry_limit_ms: 0,
             settings: Detail::new(),

@@ -286,11 +286,15 @@ fn what_follows(run: &Run) -> String {
 
 /// What cannot be gone back on is done only when somebody means it: `verb` the run, and what that leads to.
 pub async fn agree(app: &App, run: &Run, verb: &str, then: &str) -> Result<(), Error> {
+    let name = run.started.command_line();
+    confirm(app, &format!("{verb} {name} (run {})? Then {then}.", run.id.short())).await
+}
+
+/// Goes on only when somebody agrees, on the command line or on the terminal.
+pub async fn confirm(app: &App, question: &str) -> Result<(), Error> {
     if app.global.yes {
         return Ok(());
     }
-    let name = run.started.command_line();
-    let question = format!("{verb} {name} (run {})? Then {then}.", run.id.short());
     let refused = |why: &str| {
         Err(Error::new(ExitCode::USAGE, format!("{why}: {question}")).hint("add --yes if this is meant"))
     };

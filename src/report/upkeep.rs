@@ -26,12 +26,12 @@ pub fn verified(found: &Verified, place: &str, style: Style) {
         out(&line(damage));
     }
     let Verified { runs, events, attachments, pruned, lost, head, .. } = found;
-    out(&format!("{place}: {events} events of {runs} runs, and {attachments} attachments"));
+    out(&format!("{place}: runs {runs}, events {events}, attachments {attachments}"));
     if *pruned > 0 {
-        out(&format!("{pruned} runs were pruned"));
+        out(&format!("runs that were pruned: {pruned}"));
     }
     if *lost > 0 {
-        out(&format!("{lost} runs have lost events, which a rebuild noted"));
+        out(&format!("runs with lost events, as a rebuild noted: {lost}"));
     }
     out(&format!("head {head}"));
 }

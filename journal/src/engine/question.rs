@@ -1,20 +1,21 @@
-//! Runs that change nothing: they have no steps, only a beginning and an end.
+//! Runs without steps, which have only a beginning and an end: those that change nothing, or nothing but the journal.
 
 use super::{Engine, EngineError, RecordError, Recorder};
 use crate::event::{Event, Failure, RunId, RunStarted};
 use crate::run::Run;
 
-/// A run that changes nothing, between its two events.
+/// A run without steps, between its two events.
 pub struct Question {
     recorder: Recorder,
 }
 
 impl Engine {
-    /// Records that something is asked. `started` has no plan, no target, and is read-only: a plan would not be run.
+    /// Records that something is asked, or done to the journal. `started` has no plan and no target: a plan would not be
+    /// run.
     ///
     /// The run is not brought to where it is queried: whoever queries next does that, and a question stays quick.
     pub async fn question(&self, started: RunStarted) -> Result<Question, EngineError> {
-        let started = RunStarted { read_only: true, plan: Vec::new(), target: None, ..started };
+        let started = RunStarted { plan: Vec::new(), target: None, ..started };
         let id = RunId(self.clock.mint());
         let log = self.store.claim(&self.claim(id, &started)).await?;
         Ok(Question { recorder: Recorder::begin(self, log, id, started).await? })

@@ -27,6 +27,7 @@ mod locks;
 mod numbers;
 mod page;
 mod progress;
+mod prune;
 mod rebuild;
 mod record;
 mod seal;
@@ -39,6 +40,7 @@ mod view;
 mod wal;
 mod watch;
 
+use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -54,7 +56,7 @@ use self::view::Part;
 use self::wal::{RunFile, Scan};
 use self::watch::FileWatch;
 use super::verified::Verified;
-use super::{Adopted, Claim, Head, Log, Page, Store, StoreError, Stored, Upkeep, Watch};
+use super::{Adopted, Claim, Head, Log, Page, Pruned, Store, StoreError, Stored, Upkeep, Watch};
 use crate::event::{Hash, RunId};
 use crate::query::{Query, Summary};
 use crate::step::Progress;
@@ -125,6 +127,11 @@ impl Upkeep for FileStore {
 
     async fn verify(&self, against: Option<Head>) -> Result<Verified, StoreError> {
         self.blocking(move |inner| inner.verify(against)).await
+    }
+
+    /// The run with the newest event stays, whatever it is.
+    async fn prune(&self, runs: BTreeSet<RunId>) -> Result<Pruned, StoreError> {
+        self.blocking(move |inner| inner.prune(&runs)).await
     }
 }
 

@@ -5,13 +5,17 @@
 pub(crate) mod world;
 
 use std::env;
+use std::fs::{self, File};
+use std::path::Path;
+use std::time::{Duration, UNIX_EPOCH};
 
 use jiff::{SignedDuration, Timestamp};
 use journal::codec;
 use journal::event::{
     Actor, Detail, Effect, Envelope, Event, Hash, OnFailure, PlannedStep, Process, RunId, RunStarted,
 };
-use journal::store::{Claim, Log, Store, StoreError};
+use journal::store::files::FileStore;
+use journal::store::{Adopted, Claim, Log, Store, StoreError};
 use uuid::Uuid;
 
 /// Whether to try everything.
@@ -188,6 +192,45 @@ impl Story {
         }
         log
     }
+}
+
+/// A finished run of a quarter of a megabyte, which names the attachment [`said`] of its number: few of them are sealed.
+pub(crate) fn bulky(number: u32) -> Story {
+    let mut story = Story::new(number, started("restore", Some(&format!("section{}", number % 3))));
+    story.begin();
+    for part in 0..36 {
+        let text = format!("{number} {part} ").repeat(2_000);
+        let detail = detail("output", &text[..7_000]);
+        story.tell(Event::PartDone { step: 0, part: format!("part {part}"), detail });
+    }
+    let hash = Hash::of(&said(number)).to_string();
+    story.tell(Event::PartDone { step: 0, part: "attached".to_owned(), detail: detail("output", hash) });
+    story.tell(Event::RunSucceeded);
+    story
+}
+
+/// What a [`bulky`] run names; two of them have the same.
+pub(crate) fn said(number: u32) -> Vec<u8> {
+    format!("said by {}", number / 2).into_bytes()
+}
+
+/// A journal of as many bulky runs, the oldest of which are sealed, and whose attachments were stored long ago.
+pub(crate) async fn bulky_journal(folder: &Path, runs: u32) -> FileStore {
+    let store = FileStore::open(folder.to_path_buf()).unwrap();
+    for number in 1..=runs {
+        store.attach(&said(number)).await.unwrap();
+    }
+    for number in 1..=runs {
+        let story = bulky(number);
+        let claim = Claim { target: None, ..story.claim() };
+        store.adopt(vec![Adopted { claim, run: story.run, events: story.told }]).await.unwrap();
+    }
+    let long_ago = UNIX_EPOCH + Duration::from_secs(BEGINNING.unsigned_abs());
+    for entry in fs::read_dir(folder.join("attachments")).unwrap() {
+        let file = File::options().write(true).open(entry.unwrap().path()).unwrap();
+        file.set_modified(long_ago).unwrap();
+    }
+    store
 }
 
 /// Gives the encoded event `bytes` another type, as a newer version would have written it.

@@ -1,7 +1,10 @@
 //! What is too large for an event, each in a file named by its hash.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io;
+use std::path::Path;
+
+use rustix::fs::{Timespec, Timestamps, UTIME_NOW, UTIME_OMIT, futimens};
 
 use super::super::StoreError;
 use super::folder::{self, Folder, failed};
@@ -11,13 +14,28 @@ use crate::event::Hash;
 pub(super) fn store(folder: &Folder, bytes: &[u8]) -> Result<Hash, StoreError> {
     let hash = Hash::of(bytes);
     let path = folder.attachment(hash);
+    // Nobody takes it away for being old meanwhile.
+    let place = folder.attachments();
+    let lock = File::open(&place).map_err(failed("open", &place))?;
+    lock.lock_shared().map_err(failed("lock", &place))?;
     // A file with these bytes may have been renamed into place by somebody who has not synced the folder yet.
     if fs::read(&path).is_ok_and(|stored| stored == bytes) {
-        folder::sync(&folder.attachments())?;
+        touch(&path)?;
+        folder::sync(&place)?;
     } else {
         folder::replace(&path, bytes)?;
     }
     Ok(hash)
+}
+
+/// Makes a file one that was stored just now.
+fn touch(path: &Path) -> Result<(), StoreError> {
+    let file = File::open(path).map_err(failed("open", path))?;
+    let times = Timestamps {
+        last_access: Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT },
+        last_modification: Timespec { tv_sec: 0, tv_nsec: UTIME_NOW },
+    };
+    futimens(&file, &times).map_err(|error| failed("touch", path)(error.into()))
 }
 
 /// The bytes stored under `hash`.

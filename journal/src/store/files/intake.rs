@@ -1,5 +1,6 @@
 //! Brings run files into the database, by way of the ledger.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io;
 use std::path::PathBuf;
@@ -8,6 +9,7 @@ use super::super::StoreError;
 use super::database::Broken;
 use super::folder::{Folder, failed};
 use super::ledger::{Entry, Fact, Ledger};
+use super::prune;
 use super::record::Record;
 use super::sealed::Sealed;
 use super::session::Session;
@@ -147,14 +149,19 @@ pub(super) fn entries_of(
     Ok(entries)
 }
 
-/// Brings into the database what the ledger knows already, numbered as it says: what a crash kept from it.
+/// Brings the database to where the ledger is: it gets the events that a crash kept from it, numbered as the ledger says,
+/// and pruned runs go.
 pub(super) fn catch_up(session: &Session, folder: &Folder, ledger: &Ledger) -> Result<(), Broken> {
     let seen = session.ledger()?;
     if seen == ledger.head() || !ledger.continues(seen)? {
         return Ok(());
     }
     let mut next = session.next_seq()?;
+    let mut pruned = BTreeSet::new();
     for entry in ledger.after(seen.entries)? {
+        if entry.fact == Fact::Pruned {
+            pruned.insert(entry.run);
+        }
         let Entry { fact: Fact::Events, run, from, count, first, .. } = entry else { continue };
         next = next.max(entry.next_seq());
         let old = session.record(run)?;
@@ -169,6 +176,7 @@ pub(super) fn catch_up(session: &Session, folder: &Folder, ledger: &Ledger) -> R
         session.set_next(next);
         session.commit()?;
     }
+    prune::bury(session, folder, &pruned)?;
     session.set_next(next);
     session.set_ledger(ledger.head());
     session.commit()

@@ -9,6 +9,7 @@ use super::super::StoreError;
 use super::folder::Folder;
 use super::intake;
 use super::ledger::{Entry, Fact, Ledger};
+use super::prune;
 use super::sealed::Sealed;
 use super::wal;
 use crate::codec;
@@ -17,7 +18,7 @@ use crate::event::{Hash, RunId};
 /// The numbers of the events of each run, in order.
 pub(super) type Numbers = BTreeMap<RunId, Vec<u64>>;
 
-/// All run files, numbered.
+/// All run files, numbered, without those of pruned runs.
 pub(super) struct Numbered {
     /// The ledger, which knows of all of them.
     pub(super) ledger: Ledger,
@@ -30,6 +31,7 @@ pub(super) struct Numbered {
 pub(super) fn number(folder: &Folder) -> Result<Numbered, StoreError> {
     let (mut ledger, entries, mended) = Ledger::mended(folder)?;
     let known = Known::of(&entries);
+    prune::remove_files(folder, &known.pruned, || {})?;
     let mut numbers = Numbers::new();
     let mut missing = Vec::new();
     let mut new: Vec<(Timestamp, RunId, u64)> = Vec::new();
@@ -99,15 +101,18 @@ struct Known {
     runs: Numbers,
     next: u64,
     attachments: BTreeSet<(RunId, Hash)>,
+    pruned: BTreeSet<RunId>,
 }
 
 impl Known {
     fn of(entries: &[Entry]) -> Known {
-        let mut known = Known { runs: Numbers::new(), next: 1, attachments: BTreeSet::new() };
+        let mut known =
+            Known { runs: Numbers::new(), next: 1, attachments: BTreeSet::new(), pruned: BTreeSet::new() };
         for entry in entries {
             known.next = known.next.max(entry.next_seq());
             match entry.fact {
                 Fact::Events => {
+                    known.pruned.remove(&entry.run);
                     let seqs = known.runs.entry(entry.run).or_default();
                     let from = usize::try_from(entry.from).unwrap_or(usize::MAX);
                     // Where an entry is missing, what follows on it is numbered anew as well.
@@ -117,7 +122,10 @@ impl Known {
                     }
                 }
                 Fact::Attachment => drop(known.attachments.insert((entry.run, entry.hash))),
-                Fact::Pruned => drop(known.runs.remove(&entry.run)),
+                Fact::Pruned => {
+                    known.runs.remove(&entry.run);
+                    known.pruned.insert(entry.run);
+                }
                 Fact::Lost => {
                     let kept = usize::try_from(entry.count).unwrap_or(usize::MAX);
                     known.runs.entry(entry.run).or_default().truncate(kept);

@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process;
 use std::time::Duration;
 
+use rustix::fs::{CWD, RenameFlags, renameat_with};
+
 use super::super::{Head, StoreError};
 use super::database::{self, Broken, Turn};
 use super::folder::{self, Folder, failed};
@@ -114,9 +116,27 @@ fn build(
     });
     let next = next.map_err(|broken| explain(&path, broken))?;
     let place = folder.database();
-    fs::rename(&path, &place).map_err(failed("put in place", &place))?;
+    put_in_place(&path, &place)?;
     folder::sync(folder.root())?;
     database::set_head(folder, next)
+}
+
+/// Puts the database at `path` into its `place`. One that is there is exchanged with it, and then removed.
+fn put_in_place(path: &Path, place: &Path) -> Result<(), StoreError> {
+    if !place.exists() {
+        return fs::rename(path, place).map_err(failed("put in place", place));
+    }
+    renameat_with(CWD, path, CWD, place, RenameFlags::EXCHANGE)
+        .map_err(|error| failed("put in place", place)(error.into()))?;
+    // What stays of it goes before the next database is made.
+    let _ = fs::remove_dir_all(path);
+    Ok(())
+}
+
+/// Makes the database anew beside the one there is, which is right but larger than it need be.
+pub(super) fn compact(turn: &Turn, folder: &Folder, patience: Duration) -> Result<(), StoreError> {
+    let Numbered { ledger, numbers, .. } = numbers::number(folder)?;
+    build(turn, folder, patience, numbers, ledger.head())
 }
 
 /// A burst's error, when making the database anew is no way out.

@@ -88,7 +88,7 @@ struct Batch {
 }
 
 /// Whether nobody works on the run, and its file is what the database has.
-fn is_at_rest(folder: &Folder, record: &Record) -> Result<bool, StoreError> {
+pub(super) fn is_at_rest(folder: &Folder, record: &Record) -> Result<bool, StoreError> {
     let run = record.summary.id;
     Ok(!folder.marker(run).exists()
         && intake::size_of(folder, run)? == record.length

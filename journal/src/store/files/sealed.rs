@@ -102,11 +102,80 @@ impl Sealed {
 
     /// Seals `runs`, which are in the order of their ids; durable on return.
     pub(super) fn add(&mut self, runs: &[Sealing]) -> Result<(), StoreError> {
-        let number = self.folder.segments()?.last().map_or(1, |last| last + 1);
+        self.remove_unnamed()?;
+        let number = self.next_number()?;
         folder::replace(&self.folder.segment(number), &segment::encode(runs))?;
         let opened = self.opened(number)?;
         self.entries.extend(entry(number, &opened.rows));
         self.write_index()
+    }
+
+    /// Takes `runs` out of the segments that have them, all at once; `alive` is called while that goes on.
+    pub(super) fn remove(&mut self, runs: &BTreeSet<RunId>, alive: impl Fn()) -> Result<(), StoreError> {
+        self.remove_unnamed()?;
+        let mut next = self.next_number()?;
+        let mut old = Vec::new();
+        let mut entries = Vec::new();
+        for before in &self.entries {
+            alive();
+            let Some(left) = self.left_without(runs, before)? else {
+                entries.push(before.clone());
+                continue;
+            };
+            old.push(before.number);
+            if !left.is_empty() {
+                folder::replace(&self.folder.segment(next), &segment::encode(&left))?;
+                entries.extend(entry(next, &self.opened(next)?.rows));
+                next += 1;
+            }
+            self.close_all();
+        }
+        if old.is_empty() {
+            return Ok(());
+        }
+        self.entries = entries;
+        self.write_index()?;
+        old.into_iter().try_for_each(|number| folder::remove(&self.folder.segment(number)))
+    }
+
+    /// What stays of a segment when `runs` leave it; `None` when it has none of them. Of a run that is in a later one as
+    /// well nothing stays, since the segment that takes its place is the last one.
+    fn left_without(
+        &self,
+        runs: &BTreeSet<RunId>,
+        entry: &Entry,
+    ) -> Result<Option<Vec<Sealing>>, StoreError> {
+        let id = |bytes: [u8; 16]| RunId(Uuid::from_bytes(bytes));
+        if runs.range(id(entry.first_run)..=id(entry.last_run)).next().is_none() {
+            return Ok(None);
+        }
+        let opened = self.opened(entry.number)?;
+        let goes = |row: &Row| runs.contains(&row.record.summary.id);
+        if !opened.rows.iter().any(goes) {
+            return Ok(None);
+        }
+        let mut left = Vec::new();
+        for row in opened.rows.iter().filter(|row| !goes(row)) {
+            if !self.is_older(entry.number, row.record.summary.id)? {
+                left.push(Sealing { record: row.record.clone(), events: opened.segment.events(row)? });
+            }
+        }
+        Ok(Some(left))
+    }
+
+    /// The number of the next new segment.
+    fn next_number(&self) -> Result<u64, StoreError> {
+        Ok(self.folder.segments()?.last().map_or(1, |last| last + 1))
+    }
+
+    /// Removes segments that the index does not name: what a crash left of a change.
+    fn remove_unnamed(&self) -> Result<(), StoreError> {
+        for number in self.folder.segments()? {
+            if !self.entries.iter().any(|entry| entry.number == number) {
+                folder::remove(&self.folder.segment(number))?;
+            }
+        }
+        Ok(())
     }
 
     /// What is sealed of `run`.

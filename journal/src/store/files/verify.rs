@@ -74,10 +74,20 @@ struct Known {
     attachments: BTreeSet<Hash>,
 }
 
+impl Known {
+    /// Of `count` events the last one has `hash`.
+    fn tell(&mut self, count: u64, hash: Hash) {
+        self.count = count;
+        self.hash = Some(hash).filter(|_| count > 0);
+    }
+}
+
 #[derive(Debug, Clone)]
 struct Looking {
     folder: Folder,
     known: BTreeMap<RunId, Known>,
+    /// What a crash left of these goes with the next burst.
+    pruned: BTreeSet<RunId>,
     verified: Verified,
 }
 
@@ -85,35 +95,39 @@ impl Looking {
     fn new(folder: Folder, reading: &Reading) -> Looking {
         let mut known: BTreeMap<RunId, Known> = BTreeMap::new();
         let mut pruned = BTreeSet::new();
-        let mut lost = BTreeSet::new();
+        // With how many events they had.
+        let mut lost: BTreeMap<RunId, u64> = BTreeMap::new();
         for Entry { fact, run, count, hash, .. } in &reading.entries {
             let of_run = known.entry(*run).or_default();
             match fact {
                 Fact::Attachment => drop(of_run.attachments.insert(*hash)),
-                Fact::Events | Fact::Lost => {
-                    of_run.count = *count;
-                    of_run.hash = Some(*hash).filter(|_| *count > 0);
+                Fact::Events => {
+                    of_run.tell(*count, *hash);
+                    pruned.remove(run);
+                    // An import may have brought back what was lost.
+                    if lost.get(run).is_some_and(|had| had <= count) {
+                        lost.remove(run);
+                    }
                 }
-                Fact::Pruned => {}
-            }
-            match fact {
-                Fact::Pruned => drop((known.remove(run), pruned.insert(*run))),
-                Fact::Lost => drop(lost.insert(*run)),
-                Fact::Events => drop(pruned.remove(run)),
-                Fact::Attachment => {}
+                Fact::Lost => {
+                    let had = lost.entry(*run).or_default();
+                    *had = of_run.count.max(*had);
+                    of_run.tell(*count, *hash);
+                }
+                Fact::Pruned => drop((known.remove(run), pruned.insert(*run), lost.remove(run))),
             }
         }
-        let count = |set: &BTreeSet<RunId>| u64::try_from(set.len()).unwrap_or(u64::MAX);
+        let number = |things: usize| u64::try_from(things).unwrap_or(u64::MAX);
         let verified = Verified {
             head: reading.head.unwrap_or(Head { entries: 0, chain: Hash::ZERO }),
             runs: 0,
             events: 0,
             attachments: 0,
-            pruned: count(&pruned),
-            lost: count(&lost),
+            pruned: number(pruned.len()),
+            lost: number(lost.len()),
             damage: Vec::new(),
         };
-        Looking { folder, known, verified }
+        Looking { folder, known, pruned, verified }
     }
 
     fn found(&mut self, flaw: Flaw, run: Option<RunId>, path: &Path, what: String) {
@@ -207,6 +221,9 @@ impl Looking {
         let opened = sealed.opened(number)?;
         for row in &opened.rows {
             let run = row.record.summary.id;
+            if self.pruned.contains(&run) {
+                continue;
+            }
             let path = self.folder.segment(number);
             let mut examined = examine::file(&opened.segment.body(row)?, run);
             let there = u64::try_from(examined.events.len()).unwrap_or(u64::MAX);
@@ -234,6 +251,9 @@ impl Looking {
         session: Option<&Session>,
         sealed: &BTreeSet<RunId>,
     ) -> Result<(), Broken> {
+        if self.pruned.contains(&run) {
+            return Ok(());
+        }
         let path = self.folder.run_file(run);
         let known = self.known.get(&run).cloned().unwrap_or_default();
         let Some(bytes) = read(&path)? else {
