@@ -87,6 +87,7 @@ fn verify_names_damage_and_rebuild_mends_what_the_database_still_has() {
     assert_eq!(site.run(&["journal", "verify", "--against", &before]).unwrap().code, 0);
     let history = json(&site.run(&["history", "--json"]).unwrap());
     assert_eq!(history["runs"][0]["arguments"][0], "rebuild", "the rebuild is a run itself");
+    assert_eq!(history["runs"][0]["actor"]["user"], history["runs"][1]["actor"]["user"]);
 }
 
 #[test]
@@ -219,7 +220,7 @@ fn prune_takes_what_has_no_copy_any_more_and_the_old_head_still_holds() {
 #[test]
 fn prune_keeps_the_newest_runs_of_a_section_and_what_is_younger_than_the_age() {
     let site = with_a_past();
-    for arguments in [["--older-than", "1h"], ["--keep-last", "3"]] {
+    for arguments in [["--older-than", "1h"], ["--older-than", "4000000000w"], ["--keep-last", "3"]] {
         let pruned = site.run(&[&["journal", "prune", "--yes"], &arguments[..]].concat()).unwrap();
         assert_eq!(pruned.code, 0, "{pruned}");
         assert_eq!(history(&site)[..3], ["restore succeeded", "createdb succeeded", "drop succeeded"]);

@@ -64,7 +64,7 @@ use crate::report::{self, Style};
 use crate::step::{Kinds, Secrets, Settings, pause, write};
 use crate::world::machine;
 use crate::world::postgres::{Server, Session, literal};
-use crate::world::process::Program;
+use crate::world::process::{Identity, Program};
 use crate::world::web::Access;
 
 /// What the commands share.
@@ -512,7 +512,7 @@ impl App {
             clock: Arc::new(SystemClock),
             listener,
             stop,
-            actor: Actor { user: machine::user(), host: machine::host(), pid: this.pid },
+            actor: actor(&this),
             process: Process { pid: this.pid, start_time: this.start_time, boot_id: this.boot_id },
             version: env!("CARGO_PKG_VERSION").to_owned(),
         })
@@ -633,4 +633,9 @@ pub fn absolute(path: &Path) -> Result<PathBuf, Error> {
     std::path::absolute(path).map_err(|error| {
         Error::new(ExitCode::USAGE, format!("'{}' is not a path", path.display())).because(error)
     })
+}
+
+/// This process, as one who acts.
+fn actor(this: &Identity) -> Actor {
+    Actor { user: machine::user(), host: machine::host(), pid: this.pid }
 }

@@ -7,7 +7,7 @@ use journal::store::Upkeep;
 use journal::store::files::FileStore;
 use journal::store::postgres::{self, PostgresStore, Refused};
 
-use super::absolute;
+use super::{absolute, actor};
 use crate::config::{JournalServer, without_secrets};
 use crate::error::{Error, ExitCode};
 use crate::world::postgres::Destination;
@@ -47,9 +47,11 @@ impl Place {
         }
     }
 
-    /// The same where only a folder will do.
+    /// The same where only a folder will do, signed by us where it records something itself.
     pub(super) fn open_folder(&self) -> Result<FileStore, Error> {
-        Ok(FileStore::open(self.folder()?)?)
+        let store = FileStore::open(self.folder()?)?;
+        store.sign(&actor(&machine::this_process()?));
+        Ok(store)
     }
 
     /// Whether there is something to look at: a folder may still be missing.

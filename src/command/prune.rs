@@ -107,7 +107,9 @@ impl Prune {
     }
 
     fn old_ones(&self, newest_first: Vec<Summary>, now: Timestamp) -> Vec<Summary> {
-        let since = self.older_than.as_ref().and_then(|age| now.checked_sub(age.duration).ok());
+        // Nothing is older than the beginning of time.
+        let since = self.older_than.as_ref();
+        let since = since.map(|age| now.checked_sub(age.duration).unwrap_or(Timestamp::MIN));
         let mut counted: BTreeMap<Option<String>, usize> = BTreeMap::new();
         let mut is_old = |summary: &Summary| {
             let recent = since.is_some_and(|since| summary.started_at >= since);

@@ -57,7 +57,7 @@ use self::wal::{RunFile, Scan};
 use self::watch::FileWatch;
 use super::verified::Verified;
 use super::{Adopted, Claim, Head, Log, Page, Pruned, Store, StoreError, Stored, Upkeep, Watch};
-use crate::event::{Hash, RunId};
+use crate::event::{Actor, Hash, RunId};
 use crate::query::{Query, Summary};
 use crate::step::Progress;
 use async_trait::async_trait;
@@ -86,6 +86,11 @@ impl FileStore {
     /// The store's folder.
     pub fn path(&self) -> &Path {
         self.inner.folder.root()
+    }
+
+    /// Says who signs what the store itself records. Whoever claims a run signs from then on.
+    pub fn sign(&self, actor: &Actor) {
+        self.inner.signed_by(actor);
     }
 
     /// Sets the database aside and makes a new one from the run files. Run files that lost events which the old one
