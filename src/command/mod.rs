@@ -194,6 +194,12 @@ impl App {
         self.journal_place(None)?.folder()
     }
 
+    /// The same, when there is one already, or when it is on a server.
+    pub fn kept_store_if_there(&self) -> Result<Option<Arc<dyn Upkeep>>, Error> {
+        let place = self.journal_place(None)?;
+        if place.is_there()? { place.open().map(Some) } else { Ok(None) }
+    }
+
     fn journal_place(&self, section: Option<&str>) -> Result<Place, Error> {
         let wanted = match &self.global.journal {
             Some(place) => Some(place.clone()),
@@ -630,6 +636,7 @@ pub fn absolute(path: &Path) -> Result<PathBuf, Error> {
     })
 }
 
+/// This process, as one who acts.
 fn actor(this: &Identity) -> Actor {
     Actor { user: machine::user(), host: machine::host(), pid: this.pid }
 }
