@@ -14,12 +14,9 @@ const CALLS: &str = "openat,open,creat,close,dup,dup2,dup3,fcntl,lseek,write,pwr
                      mkdir,mkdirat,execve";
 
 /// strace, ready to be told what to start and to write what it sees to `trace`.
-pub(crate) fn strace(trace: &Path, inject: Option<&str>) -> Command {
+pub(crate) fn strace(trace: &Path) -> Command {
     let mut strace = Command::new("strace");
     strace.args(["-f", "-qq", "-xx", "-s", "16777216", "-e", &format!("trace={CALLS}")]);
-    if let Some(inject) = inject {
-        strace.args(["-e", &format!("inject={inject}")]);
-    }
     strace.arg("-o").arg(trace);
     strace
 }
@@ -58,6 +55,51 @@ impl Recorder {
         recorder
     }
 
+    /// As if the processes of `other` had been killed after so many operations, in a `folder` that is then made.
+    pub(crate) fn killed(other: &Recorder, after: usize, folder: &Path) -> Recorder {
+        let record = Record {
+            nodes: other.record.nodes.clone(),
+            ops: other.record.ops.iter().take(after).cloned().collect(),
+        };
+        record.after(after, Loss::Nothing).write(&record.nodes, folder);
+        let mut recorder = Recorder {
+            folder: folder.to_path_buf(),
+            record: Record::new(),
+            names: BTreeMap::new(),
+            lengths: BTreeMap::new(),
+        };
+        for op in &record.ops {
+            recorder.follow(op);
+        }
+        Recorder { record, ..recorder }
+    }
+
+    /// Keeps in mind what an operation changed.
+    fn follow(&mut self, op: &Op) {
+        match op {
+            Op::Write { file, at, bytes } => {
+                let length = self.lengths.entry(*file).or_default();
+                *length = (*length).max(at + bytes.len());
+            }
+            Op::Resize { file, length } => drop(self.lengths.insert(*file, *length)),
+            Op::Names(entries) => {
+                for Entry { folder, name, node } in entries {
+                    match node {
+                        Some(node) => self.names.insert((*folder, name.clone()), *node),
+                        None => self.names.remove(&(*folder, name.clone())),
+                    };
+                }
+            }
+            Op::Synced { .. } | Op::Said(_) => {}
+        }
+    }
+
+    /// Adds an operation.
+    fn done(&mut self, op: Op) {
+        self.follow(&op);
+        self.record.ops.push(op);
+    }
+
     fn take_in(&mut self, folder: Node, path: &Path) {
         for entry in fs::read_dir(path).unwrap() {
             let entry = entry.unwrap();
@@ -72,7 +114,7 @@ impl Recorder {
         }
     }
 
-    /// Adds what a process did, as strace wrote it down; whatever was under way when it was killed is not there.
+    /// Adds what a process did, as strace wrote it down.
     pub(crate) fn add(&mut self, trace: &str) {
         let mut process = BTreeMap::new();
         // Where each thread is within a call, and how many operations there were when it came there.
@@ -202,14 +244,12 @@ impl Recorder {
     }
 
     fn write(&mut self, file: Node, at: usize, bytes: Vec<u8>) {
-        let length = self.lengths.entry(file).or_default();
-        *length = (*length).max(at + bytes.len());
-        self.record.ops.push(Op::Write { file, at, bytes });
+        self.done(Op::Write { file, at, bytes });
     }
 
     fn resize(&mut self, file: Node, length: usize) {
-        if self.lengths.insert(file, length).unwrap_or_default() != length {
-            self.record.ops.push(Op::Resize { file, length });
+        if self.lengths.get(&file).copied().unwrap_or_default() != length {
+            self.done(Op::Resize { file, length });
         }
     }
 
@@ -221,13 +261,7 @@ impl Recorder {
     }
 
     fn name(&mut self, entries: Vec<Entry>) {
-        for Entry { folder, name, node } in &entries {
-            match node {
-                Some(node) => self.names.insert((*folder, name.clone()), *node),
-                None => self.names.remove(&(*folder, name.clone())),
-            };
-        }
-        self.record.ops.push(Op::Names(entries));
+        self.done(Op::Names(entries));
     }
 
     fn rename(
@@ -285,36 +319,6 @@ impl Recorder {
             return path.strip_prefix(&self.folder).ok().map(|rest| (ROOT, names(rest)));
         }
         Some((process.get(&number(from)?)?.node?, names(&path)))
-    }
-
-    /// Makes the record agree with what a killed process left, of whose last calls nobody knows how far they came.
-    pub(crate) fn settle(&mut self) {
-        let known = self.now();
-        let there = files_in(&self.folder);
-        for (path, content) in &there {
-            if known.get(path) == Some(content) {
-                continue;
-            }
-            let (folder, name) = self.locate(path);
-            let node = self.names.get(&(folder, name.clone())).copied();
-            let node = node.unwrap_or_else(|| self.make(Kind::File, folder, &name));
-            self.write(node, 0, content.clone());
-            self.resize(node, content.len());
-        }
-        for path in known.keys().filter(|path| !there.contains_key(*path)) {
-            let (folder, name) = self.locate(path);
-            self.name(vec![Entry { folder, name, node: None }]);
-        }
-    }
-
-    fn locate(&self, path: &str) -> (Node, String) {
-        let mut parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
-        let name = parts.pop().unwrap().to_owned();
-        let mut folder = ROOT;
-        for part in parts {
-            folder = self.names[&(folder, part.to_owned())];
-        }
-        (folder, name)
     }
 
     fn now(&self) -> BTreeMap<String, Vec<u8>> {
