@@ -100,7 +100,7 @@ fn a_run_at_work_is_shown_as_running_with_its_step_and_after_a_kill_as_interrupt
         (&run["status"], &run["finished_at"], &run["error"]),
         (&json!("running"), &Value::Null, &Value::Null)
     );
-    assert_eq!((&run["steps_done"], &run["steps_total"]), (&json!(9), &json!(13)));
+    assert_eq!((&run["steps_done"], &run["steps_total"]), (&json!(10), &json!(14)));
     assert_eq!(run["actor"]["pid"], program.pid());
     let told = inspected(&site);
     assert_eq!(told["run"]["status"], "running");
@@ -117,7 +117,8 @@ fn a_run_at_work_is_shown_as_running_with_its_step_and_after_a_kill_as_interrupt
         ("preflight", "succeeded"),
         ("create_database", "succeeded"),
         ("bouncer_add", "succeeded"),
-        ("fetch", "succeeded"),
+        ("contents", "succeeded"),
+        ("fetch", "skipped"),
         ("catalog", "succeeded"),
         ("pre_sql", "skipped"),
         ("restore", "succeeded"),
@@ -136,7 +137,7 @@ fn a_run_at_work_is_shown_as_running_with_its_step_and_after_a_kill_as_interrupt
     let last = events.last().unwrap();
     assert_eq!((&last["kind"], &last["step"]), (&json!("child_started"), &json!("post_sql")));
     let text = succeeds(&site, &["history", &section]).stdout;
-    assert!(text.contains("running") && text.contains("post_sql (9/13)"), "{text}");
+    assert!(text.contains("running") && text.contains("post_sql (10/14)"), "{text}");
     let text = succeeds(&site, &["inspect", run["id"].as_str().unwrap()]).stdout;
     assert!(text.contains("status    running"), "{text}");
     assert!(!text.contains("next:"), "{text}");
@@ -207,7 +208,7 @@ fn restore_as_json_prints_each_event_and_ends_with_the_run() {
     has_keys(last, &["schema", "run", "steps"]);
     is_run(&last["run"]);
     assert_eq!((&last["schema"], &last["run"]["status"]), (&json!(1), &json!("succeeded")));
-    assert_eq!(last["steps"].as_array().unwrap().len(), 13);
+    assert_eq!(last["steps"].as_array().unwrap().len(), 14);
     last["steps"].as_array().unwrap().iter().for_each(is_step);
     events.iter().for_each(is_event);
     let kinds: Vec<&Value> =

@@ -293,7 +293,7 @@ fn rollback_of_a_finished_restore_points_the_alias_back_and_takes_the_copy_away(
     let planned = succeeds(&site, &["-n", "rollback", &run]);
     says(
         &plain(&site, &planned.stdout),
-        "run <run> (restore shop.dev 20261121) would make these steps:\n  1  undo cleanup\n  2  undo switch\n  3  undo check\n  4  undo vacuum\n  5  undo restore\n  6  undo catalog\n  7  undo fetch\n  8  undo bouncer_add\n  9  undo create_database\n 10  undo preflight\n",
+        "run <run> (restore shop.dev 20261121) would make these steps:\n  1  undo cleanup\n  2  undo switch\n  3  undo check\n  4  undo vacuum\n  5  undo restore\n  6  undo catalog\n  7  undo contents\n  8  undo bouncer_add\n  9  undo create_database\n 10  undo preflight\n",
     );
     assert_eq!(Traces::of(&site), restored);
 
@@ -367,7 +367,7 @@ fn the_plan_is_printed_and_nothing_is_changed() {
         "cleanup",
     ];
     let mut restore = preflight_to_switch.to_vec();
-    restore.insert(3, "fetch");
+    restore.splice(3..3, ["contents", "fetch"]);
     let cases: [(Vec<&str>, Vec<&str>); 7] = [
         (vec!["restore", &section, DAY], restore.clone()),
         (vec!["restore", &section, "latest"], restore),
@@ -404,7 +404,7 @@ fn the_plan_is_printed_and_nothing_is_changed() {
     let text = succeeds(&site, &["-n", "restore", &section, DAY]);
     says(
         &plain(&site, &text.stdout),
-        "restore shop.dev would make these steps on 127.0.0.1:\n  1  preflight        look at the backup http://127.0.0.1:<port>/shop/shop.2026-11-21.dump, room in <site>/tmp, PostgreSQL on 127.0.0.1, pgbouncer and <bouncer>/pgbouncer.ini, <bin>/pg_restore\n  2  create_database  create database shop_20261121, owned by staging_owner\n  3  bouncer_add      add shop_20261121 to <bouncer>/pgbouncer.ini on 127.0.0.1, and reload pgbouncer\n  4  fetch            fetch the backup into <site>/tmp\n  5  catalog          decide which entries of the dump are restored, and list them for pg_restore\n  6  pre_sql          source <site>/sql/shop.dev/pre/*.sql in order of their names\n  7  restore          pg_restore the listed entries into shop_20261121 with 1 job\n  8  search_path      nothing: search_path is not configured\n  9  vacuum           VACUUM ANALYZE shop_20261121\n 10  post_sql         source <site>/sql/shop.dev/post/*.sql in order of their names\n 11  check            check that shop_20261121 has every table, valid indexes and validated constraints\n 12  switch           point shop at shop_20261121 in <bouncer>/pgbouncer.ini, and reload pgbouncer\n 13  cleanup          remove the files that were needed on the way\n",
+        "restore shop.dev would make these steps on 127.0.0.1:\n  1  preflight        look at the backup http://127.0.0.1:<port>/shop/shop.2026-11-21.dump, PostgreSQL on 127.0.0.1, pgbouncer and <bouncer>/pgbouncer.ini, <bin>/pg_restore\n  2  create_database  create database shop_20261121, owned by staging_owner\n  3  bouncer_add      add shop_20261121 to <bouncer>/pgbouncer.ini on 127.0.0.1, and reload pgbouncer\n  4  contents         read what the backup holds, and see whether its parts can be loaded straight from the server\n  5  fetch            only if its parts cannot be loaded from the server: fetch the backup into <site>/tmp\n  6  catalog          decide which entries of the dump are restored\n  7  pre_sql          source <site>/sql/shop.dev/pre/*.sql in order of their names\n  8  restore          pg_restore those entries into shop_20261121 with 1 job\n  9  search_path      nothing: search_path is not configured\n 10  vacuum           VACUUM ANALYZE shop_20261121\n 11  post_sql         source <site>/sql/shop.dev/post/*.sql in order of their names\n 12  check            check that shop_20261121 has every table, valid indexes and validated constraints\n 13  switch           point shop at shop_20261121 in <bouncer>/pgbouncer.ini, and reload pgbouncer\n 14  cleanup          remove the files that were needed on the way\n",
     );
 }
 

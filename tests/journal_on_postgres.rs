@@ -11,6 +11,7 @@ mod material;
 mod model;
 mod protocol;
 mod server;
+mod upkeep;
 
 use std::{
     sync::{

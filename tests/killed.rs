@@ -28,7 +28,7 @@ use trace::{Chance, Point, Watch, delayed, everything, kill_tracee, record, run_
 const EARLIER: &str = "20261120";
 const DATE: &str = "20261121";
 
-/// A restore with everything in it, on a site whose alias leads to an earlier copy.
+/// A restore with everything in it, by way of tmpdir, on a site whose alias leads to an earlier copy.
 fn restore() -> Scene<'static> {
     let options = SiteOptions {
         dates: vec!["2026-11-20".into(), "2026-11-21".into()],
@@ -36,6 +36,7 @@ fn restore() -> Scene<'static> {
         ..SiteOptions::default()
     };
     Scene::new(&options, "restore", DATE, |site| {
+        site.set("fast", "False").unwrap();
         done(site, &["createdb", &site.section(), EARLIER]);
         done(site, &["switch", &site.section(), EARLIER]);
         configure(site);
@@ -583,7 +584,7 @@ fn a_fetch_killed_anywhere_is_continued_or_rolled_back() {
         return;
     }
     let options = SiteOptions { serving: Serving::Rude, ..SiteOptions::default() };
-    let scene = Scene::new(&options, "fetch", DATE, |_| ());
+    let scene = Scene::new(&options, "fetch", DATE, |site| site.set("fast", "False").unwrap());
     both_ways(&scene, Watch::FirstThread, 4, |scene, _, when| is_as_before(scene, when));
 }
 

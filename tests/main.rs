@@ -47,6 +47,7 @@ mod psql;
 mod purging;
 mod readme;
 mod restore;
+mod restore_by_parts;
 mod scripts;
 mod secrets;
 mod services;

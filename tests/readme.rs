@@ -8,7 +8,7 @@ use pg_staging::cli::Cli;
 use pg_staging::config::{Config, DefaultValue, OPTIONS};
 use regex::Regex;
 
-use crate::stage::{Asked, Conduct, Outcome, Plan, Serving, Site, SiteOptions, Stage};
+use crate::stage::{Conduct, Outcome, Serving, Site, SiteOptions, Stage};
 use crate::traces::plain;
 
 const README: &str = include_str!("../README.md");
@@ -156,15 +156,15 @@ fn typed(site: &Site<'_>, arguments: &[&str]) -> String {
     format!("$ pg_staging {}\n{stderr}{stdout}", arguments.join(" "))
 }
 
-/// A restore of the second day, killed when half of the dump is here.
+/// A restore of the second day, killed when no more comes than the first half of the dump.
 fn killed_half_way(site: &Site<'_>) {
     let (rude, dump) =
         (site.rude().unwrap(), format!("/{}/{}", site.dbname(), site.backup_name("2026-11-21")));
     let half = std::fs::metadata(site.dump()).unwrap().len() / 2;
-    rude.plan(&dump, Plan::new(Conduct::StallAfter(half)).on(Asked::Get).times(1));
+    rude.plan(&dump, Conduct::StallAt(half));
     let mut program = site.spawn(&["restore", &site.section(), "20261121"]).unwrap();
     rude.wait_until_stalled(&dump, Duration::from_secs(60)).unwrap();
-    program.wait_until_it_says("bouncer_add").unwrap();
+    program.wait_until_it_says("catalog").unwrap();
     program.kill().unwrap();
     rude.behave(&dump);
 }

@@ -14,7 +14,7 @@ pub mod memory;
 pub mod postgres;
 pub mod verified;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::io;
 use std::path::PathBuf;
@@ -95,6 +95,20 @@ pub trait Upkeep: Store {
     /// Looks at everything that is there, changes nothing, and tells what is wrong; whether it all goes on from the head
     /// `against`, too. A head is of one store: what was moved to another one has another head there.
     async fn verify(&self, against: Option<Head>) -> Result<Verified, StoreError>;
+
+    /// Takes those of `runs` out for good that are finished and that nobody works on, with the attachments that no other
+    /// run names, and gives their space back. The ledger keeps a tombstone of each. A journal that is damaged is left as
+    /// it is.
+    async fn prune(&self, runs: BTreeSet<RunId>) -> Result<Pruned, StoreError>;
+}
+
+/// What a pruning took away.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Pruned {
+    /// The runs, in the order of their ids.
+    pub runs: Vec<RunId>,
+    /// How many attachments.
+    pub attachments: u64,
 }
 
 /// The right to append to one run.

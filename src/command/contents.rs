@@ -92,11 +92,11 @@ fn word(target: &Target, typed: &Path) -> Option<DateWord> {
 async fn of_backup(app: &App, target: &Target, word: DateWord) -> Result<Contents, Error> {
     let web = backups::web(app, target)?;
     let found = backups::find(app, &web, target, word).await?;
-    match archive::remote(&web, &found.url).await {
+    match archive::remote(&web, &found.url, None).await {
         Ok(head) => Ok(head.contents),
         Err(archive::ArchiveError::Web(WebError::NotFound { .. } | WebError::Status { code: 403, .. })) => {
             let url = listed(&web, target, found.date).await?;
-            let head = archive::remote(&web, &url).await;
+            let head = archive::remote(&web, &url, None).await;
             Ok(head.map_err(Failure::from)?.contents)
         }
         Err(error) => Err(Failure::from(error).into()),

@@ -61,6 +61,7 @@ use crate::database::{DateWord, DatedName};
 use crate::error::{Error, ExitCode};
 use crate::plan::Plan;
 use crate::report::{self, Style};
+use crate::step::contents::Heads;
 use crate::step::{Kinds, Secrets, Settings, pause, write};
 use crate::world::machine;
 use crate::world::postgres::{Server, Session, literal};
@@ -191,6 +192,12 @@ impl App {
     /// The folder of the journal that all sections share, which may not be there yet.
     pub fn journal_folder(&self) -> Result<PathBuf, Error> {
         self.journal_place(None)?.folder()
+    }
+
+    /// The same, when there is one already, or when it is on a server.
+    pub fn kept_store_if_there(&self) -> Result<Option<Arc<dyn Upkeep>>, Error> {
+        let place = self.journal_place(None)?;
+        if place.is_there()? { place.open().map(Some) } else { Ok(None) }
     }
 
     fn journal_place(&self, section: Option<&str>) -> Result<Place, Error> {
@@ -502,7 +509,7 @@ impl App {
         let listener: Arc<dyn Listener> = report::listener(self.style);
         Ok(Engine {
             store,
-            kinds: Arc::new(Kinds { secrets }),
+            kinds: Arc::new(Kinds { secrets, heads: Heads::default() }),
             clock: Arc::new(SystemClock),
             listener,
             stop,
@@ -629,6 +636,7 @@ pub fn absolute(path: &Path) -> Result<PathBuf, Error> {
     })
 }
 
+/// This process, as one who acts.
 fn actor(this: &Identity) -> Actor {
     Actor { user: machine::user(), host: machine::host(), pid: this.pid }
 }

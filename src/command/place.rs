@@ -47,10 +47,9 @@ impl Place {
         }
     }
 
-    /// The same where only a folder will do.
+    /// The same where only a folder will do, signed by us where it records something itself.
     pub(super) fn open_folder(&self) -> Result<FileStore, Error> {
         let store = FileStore::open(self.folder()?)?;
-        // What it records itself is signed by us.
         store.sign(&actor(&machine::this_process()?));
         Ok(store)
     }

@@ -9,14 +9,12 @@ use journal::clock::{Clock as _, SystemClock};
 use journal::codec;
 use journal::event::{Event, RunId, RunStarted};
 use journal::query::{Query, Shown, Summary};
-use journal::store::Store;
-use journal::store::files::Pruned;
+use journal::store::{Pruned, Upkeep};
 
 use super::{App, Typed, filter, runs};
 use crate::error::{Error, ExitCode};
 use crate::report::{self, Cell, Column, Listing};
 use crate::step::{Settings, read};
-use crate::world::disk;
 
 /// `journal prune`.
 #[derive(Debug, Args)]
@@ -55,13 +53,12 @@ struct Candidate {
 impl Prune {
     /// Takes the runs out of the journal, if that is meant.
     pub(super) async fn run(self, app: &App) -> Result<ExitCode, Error> {
-        if !disk::exists(&app.journal_folder()?) {
+        let Some(store) = app.kept_store_if_there()? else {
             report::done("there is no journal, and so nothing to prune", app.style);
             return Ok(ExitCode::DONE);
-        }
-        let store = app.file_store()?;
-        let candidates = self.candidates(app, &store).await?;
-        app.tell_notices(&store);
+        };
+        let candidates = self.candidates(app, &*store).await?;
+        app.tell_notices(&*store);
         let going: BTreeSet<RunId> =
             candidates.iter().filter(|one| one.kept.is_none()).map(|one| one.summary.id).collect();
         if app.global.dry_run {
@@ -75,7 +72,7 @@ impl Prune {
             runs::confirm(app, &question).await?;
         }
         let pruned = app.recorded_change(self.typed(), async { Ok(store.prune(going).await?) }).await?;
-        app.tell_notices(&store);
+        app.tell_notices(&*store);
         let Pruned { runs, attachments } = pruned;
         let message =
             format!("pruned {} and {attachments} attachments{}", count(runs.len()), stay(&candidates));
@@ -90,7 +87,7 @@ impl Prune {
     }
 
     /// The finished runs that are old enough, newest first.
-    async fn candidates(&self, app: &App, store: &dyn Store) -> Result<Vec<Candidate>, Error> {
+    async fn candidates(&self, app: &App, store: &dyn Upkeep) -> Result<Vec<Candidate>, Error> {
         let all = store.runs(&Query { read_only: true, ..Query::default() }).await?;
         let old = self.old_ones(all, SystemClock.now());
         let mut copies = Copies { app, asked: BTreeMap::new() };

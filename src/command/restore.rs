@@ -9,7 +9,7 @@ use journal::store::Store;
 
 use super::{App, Typed, absolute, backups};
 use crate::backup;
-use crate::config::{Replication, Target};
+use crate::config::{Replication, Target, Verify};
 use crate::contents::Rules;
 use crate::database::{DateWord, DumpName};
 use crate::error::{Error, ExitCode};
@@ -124,6 +124,7 @@ fn wishes(target: &Target, rules: String) -> Wishes {
         vacuum: target.restore_vacuum,
         switch: target.auto_switch,
         keep_dump: !target.remove_dump,
+        fast: target.fast && target.verify == Verify::Blocks && target.remove_dump && !target.pg_restore_st,
     }
 }
 

@@ -165,6 +165,21 @@ pub static OPTIONS: &[OptionSpec] = &[
     ),
     spec("restore_vacuum", Kind::Bool, Value("True"), "VACUUM ANALYZE after the restore"),
     spec("restore_jobs", Kind::Jobs, Value("1"), "how many workers restore in parallel"),
+    spec(
+        "fast",
+        Kind::Bool,
+        Value("True"),
+        "load straight from the server, what is kept only and part by part; False brings the whole dump to tmpdir first, \
+         as do verify = full, pg_restore_st = True, remove_dump = False, and a server or a dump that lends itself to \
+         nothing else",
+    ),
+    spec(
+        "verify",
+        Kind::OneOf(&["blocks", "full"]),
+        Value("blocks"),
+        "how a dump is proven: each block of rows by its frame, or all of the file by the SHA-256 in the .sha256 file beside \
+         it, for which it has to be fetched whole",
+    ),
     spec("replication", Kind::LocalPath, Unset, "an ini file that describes the replication"),
     spec("tmpdir", Kind::LocalPath, Value("/tmp"), "where dumps are fetched to; -t wins over it"),
     spec("sql_path", Kind::LocalPath, Unset, "the directory of <section>/pre/*.sql and <section>/post/*.sql"),

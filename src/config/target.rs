@@ -67,6 +67,10 @@ pub struct Target {
     pub restore_vacuum: bool,
     /// How many workers restore in parallel, from 1.
     pub restore_jobs: u16,
+    /// Load straight from the server.
+    pub fast: bool,
+    /// How a dump is proven.
+    pub verify: Verify,
     /// The file that describes the replication.
     pub replication: Option<PathBuf>,
     /// Where dumps are fetched to.
@@ -117,6 +121,16 @@ pub enum DefaultDate {
     Latest,
 }
 
+/// How a dump is proven.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verify {
+    /// Each block of rows by its frame.
+    Blocks,
+    /// The whole file by its sum.
+    Full,
+}
+
 impl From<DefaultDate> for DateWord {
     fn from(date: DefaultDate) -> DateWord {
         match date {
@@ -161,6 +175,8 @@ impl Target {
             pg_restore_st: reader.value("pg_restore_st", value::boolean)?,
             restore_vacuum: reader.value("restore_vacuum", value::boolean)?,
             restore_jobs: reader.value("restore_jobs", value::from_one)?,
+            fast: reader.value("fast", value::boolean)?,
+            verify: reader.value("verify", verify)?,
             replication: reader.optional("replication", path)?,
             tmpdir: reader.value("tmpdir", path)?,
             sql_path: reader.optional("sql_path", path)?,
@@ -291,6 +307,14 @@ fn on_failure(text: &str) -> Result<OnFailure, Problem> {
         "rollback" => Ok(OnFailure::Rollback),
         "keep" => Ok(OnFailure::Keep),
         _ => Err(Problem::new("is not a word that on_failure knows")),
+    }
+}
+
+fn verify(text: &str) -> Result<Verify, Problem> {
+    match text.to_ascii_lowercase().as_str() {
+        "blocks" => Ok(Verify::Blocks),
+        "full" => Ok(Verify::Full),
+        _ => Err(Problem::new("is not a word that verify knows")),
     }
 }
 

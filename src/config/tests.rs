@@ -119,7 +119,7 @@ fn a_section_that_sets_only_what_it_must_has_the_documented_defaults() {
         "db_encoding": "UTF8", "postgres_port": 5432, "postgres_major": "15", "pgbouncer_port": 6432,
         "pgbouncer_conf": "/etc/pgbouncer/pgbouncer.ini", "remove_dump": true, "keep_bases": 2,
         "auto_switch": true, "use_sudo": true, "pg_restore": "/usr/lib/postgresql/15/bin/pg_restore",
-        "pg_restore_st": false, "restore_vacuum": true, "restore_jobs": 1, "replication": null,
+        "pg_restore_st": false, "restore_vacuum": true, "restore_jobs": 1, "fast": true, "verify": "blocks", "replication": null,
         "tmpdir": "/tmp", "sql_path": null, "schemas": [], "schemas_nodata": [],
         "tablename_nodata_regexp": [], "search_path": [], "journal": null, "on_failure": "rollback",
         "default_date": "today", "ssh_options": [], "client_script": "./staging-client.sh", "retry_limit": 120,
@@ -136,7 +136,7 @@ fn every_option_is_taken_from_the_file() {
         "dumpall_url = /globals/dump all.sql\ndbuser = admin\nmaintdb = template1\ndb_encoding = LATIN1\n\
          postgres_port = 5433\npostgres_major: 9.6\npgbouncer_port = 6433\npgbouncer_conf = /etc/b.ini\n\
          remove_dump = no\nkeep_bases = 0\nauto_switch = OFF\nuse_sudo = 0\npg_restore_st = False\n\
-         restore_vacuum = false\nrestore_jobs = 4\nreplication = ~/r.ini\ntmpdir = /var/tmp\n\
+         restore_vacuum = false\nrestore_jobs = 4\nfast = no\nverify = full\nreplication = ~/r.ini\ntmpdir = /var/tmp\n\
          sql_path = ~\nschemas = public , audit,,\n    pgq\nschemas_nodata = audit\n\
          tablename_nodata_regexp = ^audit\\., _log$\nsearch_path = public, audit\njournal = ~/runs\n\
          on_failure = KEEP\ndefault_date = latest\nssh_options = -i '/a key' -p 2222\n\
@@ -148,9 +148,9 @@ fn every_option_is_taken_from_the_file() {
     assert_eq!(names, ["admin", "template1", "LATIN1", "9.6"]);
     assert_eq!((target.postgres_port, target.pgbouncer_port, target.keep_bases), (5433, 6433, 0));
     assert_eq!(target.pgbouncer_conf, "/etc/b.ini");
-    let flags = [target.remove_dump, target.auto_switch, target.use_sudo, target.restore_vacuum];
-    assert_eq!(flags, [false; 4]);
-    assert_eq!((target.restore_jobs, target.pg_restore_st), (4, false));
+    let flags = [target.remove_dump, target.auto_switch, target.use_sudo, target.restore_vacuum, target.fast];
+    assert_eq!(flags, [false; 5]);
+    assert_eq!((target.restore_jobs, target.pg_restore_st, target.verify), (4, false, Verify::Full));
     assert_eq!(target.pg_restore, PathBuf::from("/usr/lib/postgresql/9.6/bin/pg_restore"));
     assert_eq!(target.replication, Some(PathBuf::from("/home/ada/r.ini")));
     assert_eq!(target.sql_path, Some(PathBuf::from("/home/ada")));

@@ -20,7 +20,7 @@ const LIMIT: u64 = 512 * 1024 * 1024;
 /// How much is read at once at most, so that a length is believed only as far as bytes follow it.
 const CHUNK: usize = 64 * 1024;
 /// pg_dump writes its `sizeof(int)`, which is 4 on every platform PostgreSQL runs on.
-const INTEGER_SIZE: usize = 4;
+pub(super) const INTEGER_SIZE: usize = 4;
 const WIDEST_OFFSET: u8 = 8;
 /// By its first so many bytes one can tell what a file is.
 const TELLING: usize = 512;
@@ -136,14 +136,57 @@ impl Extent {
 
 /// What the header says that the rest is read by.
 #[derive(Debug, Clone, Copy)]
-struct Shape {
-    version: ArchiveVersion,
-    offset_size: usize,
+pub(super) struct Shape {
+    pub(super) version: ArchiveVersion,
+    pub(super) offset_size: usize,
+}
+
+impl Shape {
+    /// Whether entries name a table access method.
+    pub(super) fn has_access_method(self) -> bool {
+        self.version >= ArchiveVersion::new(1, 14, 0)
+    }
+
+    /// Whether entries tell the kind of relation.
+    pub(super) fn has_relation_kind(self) -> bool {
+        self.version >= ArchiveVersion::new(1, 16, 0)
+    }
 }
 
 impl Default for Shape {
     fn default() -> Self {
         Self { version: OLDEST, offset_size: 8 }
+    }
+}
+
+/// Where things are in the bytes of a head.
+#[derive(Debug, Clone)]
+pub(super) struct Layout {
+    /// By what its fields are read and written.
+    pub(super) shape: Shape,
+    /// Where the number of entries stands; the header and the rest of the preamble are before it.
+    pub(super) count_at: usize,
+    /// Where each entry begins, in the archive's order, and where the last one ends.
+    pub(super) bounds: Vec<usize>,
+}
+
+impl Layout {
+    /// Walks a whole head.
+    pub(super) fn of(head: &[u8]) -> Result<Self, ContentsError> {
+        let mut rest = head;
+        let mut walk = Walk::new(&mut rest, Shape::default());
+        walk.header()?;
+        let count = walk.preamble()?;
+        let (shape, mut at) = (walk.shape, walk.bytes.len());
+        let mut layout = Self { shape, count_at: at - (1 + INTEGER_SIZE), bounds: vec![at] };
+        for _ in 0..count {
+            let mut rest = head.get(at..).unwrap_or_default();
+            let mut walk = Walk::new(&mut rest, shape);
+            walk.entry()?;
+            at += walk.bytes.len();
+            layout.bounds.push(at);
+        }
+        Ok(layout)
     }
 }
 
@@ -237,11 +280,11 @@ impl<'a, R: Read> Walk<'a, R> {
         self.integer()?;
         // Definition, drop statement, copy statement, schema, tablespace.
         self.strings(5)?;
-        if self.shape.version >= ArchiveVersion::new(1, 14, 0) {
+        if self.shape.has_access_method() {
             // Table access method.
             self.strings(1)?;
         }
-        if self.shape.version >= ArchiveVersion::new(1, 16, 0) {
+        if self.shape.has_relation_kind() {
             // Kind of relation.
             self.integer()?;
         }

@@ -11,7 +11,7 @@ use super::needs::{self, At, ForeignKey, Needs};
 use super::selection::is_not_valid;
 use super::sql::{self, Reference, Token};
 use super::{Contents, Dropped, Entry, ObjectType, QualifiedName, Reason, Rules, Selection, Warning};
-use super::{describe, qualified_name};
+use super::{describe, is_partitioned, qualified_name};
 
 /// Decides about every entry.
 #[must_use]
@@ -376,9 +376,4 @@ fn body_references(entry: &Entry) -> Vec<Reference> {
         })
         .flatten()
         .collect()
-}
-
-fn is_partitioned(entry: &Entry) -> bool {
-    let tokens = sql::tokens(entry.defn.as_deref().unwrap_or_default());
-    sql::after(&tokens, &["partition", "by"]).is_some()
 }

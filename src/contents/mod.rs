@@ -7,15 +7,21 @@
 //! - `sql` splits definitions into tokens, `needs` knows what each entry needs in order to be restored;
 //! - `globals` is the other kind of dump, of what all databases of a server share: `pg_dumpall -g`;
 //! - `rules` are what is wanted, `filter` decides, `selection` answers questions about the outcome, `list` prints it;
-//! - `triggers` are followed to their functions.
+//! - `triggers` are followed to their functions;
+//! - `parts` divides what is kept for a restore piece by piece, `schedule` says which comes next, `excerpt` makes the small archive of a piece, and `block`
+//!   looks at its rows as they come.
 
 mod archive;
+mod block;
 mod error;
+mod excerpt;
 mod filter;
 mod globals;
 mod list;
 mod needs;
+mod parts;
 mod rules;
+mod schedule;
 mod selection;
 mod sql;
 mod triggers;
@@ -27,10 +33,16 @@ use std::io::Read;
 use serde::{Deserialize, Serialize};
 
 pub use self::archive::Extent;
+pub use self::block::{Block, BlockError, BlockHead};
 pub use self::error::{ContentsError, Found};
+pub use self::excerpt::{Original, Piece};
 pub use self::filter::filter;
 pub use self::globals::{Global, Globals, GlobalsError, Part};
+pub use self::parts::{
+    LARGE, Lock, MOST_TABLES, Part as RestorePart, PartKind, Place, Rows, TOGETHER, parts, preamble,
+};
 pub use self::rules::Rules;
+pub use self::schedule::Schedule;
 pub use self::selection::{Dropped, Reason, Selection, Warning};
 pub use self::triggers::{TriggerFunction, trigger_functions};
 pub use libpgdump::format::ArchiveMetadata;
@@ -182,7 +194,7 @@ impl Contents {
     /// Entries that own a block of data in the archive, in the archive's order. Their `offset` counts only when
     /// their `data_state` is [`OffsetState::Set`].
     pub fn data_entries(&self) -> impl Iterator<Item = &Entry> {
-        self.entries().iter().filter(|entry| entry.had_dumper && entry.data_state != OffsetState::NoData)
+        self.entries().iter().filter(|entry| has_block(entry))
     }
 
     /// Whether every block's place is known. It is not when pg_dump wrote into a pipe.
@@ -238,6 +250,17 @@ pub fn describe(entry: &Entry) -> String {
         Some(schema) => format!("{} {}.{}", entry.desc, list::one_line(schema), list::one_line(name(entry))),
         None => format!("{} {}", entry.desc, list::one_line(name(entry))),
     }
+}
+
+/// Whether an entry owns a block of data.
+fn has_block(entry: &Entry) -> bool {
+    entry.had_dumper && entry.data_state != OffsetState::NoData
+}
+
+/// Whether a table has its rows in partitions only.
+fn is_partitioned(entry: &Entry) -> bool {
+    let tokens = sql::tokens(entry.defn.as_deref().unwrap_or_default());
+    sql::after(&tokens, &["partition", "by"]).is_some()
 }
 
 /// Schema and name of an entry, for the kinds whose tag is a plain name.

@@ -97,8 +97,8 @@ impl Plan {
         self.then("switch", "switch", &bouncer::Given { wanted }, Effect::Undoable)
     }
 
-    fn fetch(self, keep: bool) -> Plan {
-        self.then("fetch", "fetch", &fetch::Given { keep }, Effect::Undoable)
+    fn fetch(self, keep: bool, by_parts: bool) -> Plan {
+        self.then("fetch", "fetch", &fetch::Given { keep, by_parts }, Effect::Undoable)
     }
 
     fn alias_remove(self) -> Plan {
@@ -133,7 +133,7 @@ impl Plan {
 /// Only the dump is brought here.
 pub fn only_fetch(settings: Settings, backup: String, listed_at: String) -> Plan {
     let wanted = Wanted { backup: Some(backup), listed_at: Some(listed_at), ..Wanted::default() };
-    Plan::new(settings).preflight(&wanted).fetch(true).cleanup()
+    Plan::new(settings).preflight(&wanted).fetch(true, false).cleanup()
 }
 
 /// Only the empty copy is made, and its entry in pgbouncer.

@@ -27,6 +27,8 @@ pub struct Wishes {
     pub switch: bool,
     /// Not `remove_dump`.
     pub keep_dump: bool,
+    /// `fast`, where nothing else that is wanted needs the dump as a file.
+    pub fast: bool,
 }
 
 /// Fetches the backup at a URL without user and password, and makes a copy of it.
@@ -37,10 +39,14 @@ pub fn restore(settings: Settings, wishes: Wishes, backup: String, listed_at: St
         database: Database::Absent,
         bouncer: true,
         programs: true,
+        by_parts: wishes.fast,
         ..Wanted::default()
     };
     let keep = wishes.keep_dump;
-    let begun = Plan::new(settings).preflight(&wanted).create_database(false).bouncer_add().fetch(keep);
+    let begun = Plan::new(settings).preflight(&wanted).create_database(false).bouncer_add();
+    let begun =
+        if wishes.fast { begun.then("contents", "contents", &Detail::new(), Effect::None) } else { begun };
+    let begun = begun.fetch(keep, wishes.fast);
     from_catalog_on(begun, wishes, None)
 }
 
@@ -54,17 +60,18 @@ pub fn load(settings: Settings, wishes: Wishes, dump: PathBuf) -> Plan {
         ..Wanted::default()
     };
     let begun = Plan::new(settings).preflight(&wanted).create_database(true).bouncer_add();
-    from_catalog_on(begun, wishes, Some(dump))
+    from_catalog_on(begun, Wishes { fast: false, ..wishes }, Some(dump))
 }
 
 fn from_catalog_on(begun: Plan, wishes: Wishes, dump: Option<PathBuf>) -> Plan {
-    let Wishes { rules, sql, jobs, single_transaction, search_path, vacuum, switch, .. } = wishes;
+    let Wishes { rules, sql, jobs, single_transaction, search_path, vacuum, switch, fast, .. } = wishes;
+    let restore = if fast { "parts" } else { "load" };
     let files = |when: &str| sql::Given { folder: sql.as_ref().map(|folder| folder.join(when)) };
     begun
         .then("catalog", "catalog", &catalog::Given { dump, rules }, Effect::None)
         .then("pre_sql", "sql", &files("pre"), Effect::None)
         .redone_with(&["create_database"])
-        .then("restore", "load", &load_step::Given { jobs, single_transaction }, Effect::None)
+        .then("restore", restore, &load_step::Given { jobs, single_transaction }, Effect::None)
         .redone_with(&["create_database", "pre_sql"])
         .then("search_path", "search_path", &settle::Schemas { schemas: search_path }, Effect::None)
         .then("vacuum", "vacuum", &settle::Wanted { wanted: vacuum, anyones: false }, Effect::None)

@@ -55,13 +55,15 @@ pub(super) fn does(step: &PlannedStep, settings: &Settings) -> String {
     let Settings { database, dbname, dbowner, pgbouncer_conf, host, tmpdir, .. } = settings;
     let text = |name: &str| step.parameters.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
     let is = |name: &str| step.parameters.get(name).and_then(Value::as_bool).unwrap_or_default();
+    let by_parts = is("by_parts");
     match step.kind.as_str() {
         "preflight" => {
             let parameters = &step.parameters;
             let needs = |name: &str| parameters.get(name).is_some_and(|value| value.as_bool() == Some(true));
             let mut looks = Vec::new();
             if let Some(backup) = parameters.get("backup").and_then(Value::as_str) {
-                looks.push(format!("the backup {backup}, room in {}", tmpdir.display()));
+                let room = format!(", room in {}", tmpdir.display());
+                looks.push(format!("the backup {backup}{}", if by_parts { "" } else { &room }));
             }
             if let Some(dump) = parameters.get("dump").and_then(Value::as_str) {
                 looks.push(format!("the dump {dump}"));
@@ -90,9 +92,19 @@ pub(super) fn does(step: &PlannedStep, settings: &Settings) -> String {
         ),
         "switch" if !is("wanted") => "nothing: auto_switch is off".to_owned(),
         "switch" => format!("point {dbname} at {database} in {pgbouncer_conf}, and reload pgbouncer"),
+        "contents" => {
+            "read what the backup holds, and see whether its parts can be loaded straight from the server"
+                .to_owned()
+        }
         "fetch" if is("keep") => format!("fetch the backup into {}, to stay there", tmpdir.display()),
+        "fetch" if by_parts => {
+            format!(
+                "only if its parts cannot be loaded from the server: fetch the backup into {}",
+                tmpdir.display()
+            )
+        }
         "fetch" => format!("fetch the backup into {}", tmpdir.display()),
-        "catalog" => "decide which entries of the dump are restored, and list them for pg_restore".to_owned(),
+        "catalog" => "decide which entries of the dump are restored".to_owned(),
         "sql" => match step.parameters.get("folder").and_then(Value::as_str) {
             Some(folder) => format!("source {folder}/*.sql in order of their names"),
             None => "nothing: sql_path is not configured".to_owned(),
@@ -106,14 +118,14 @@ pub(super) fn does(step: &PlannedStep, settings: &Settings) -> String {
         "globals" => "read the file; it must be one that pg_dumpall -g writes".to_owned(),
         "roles" => format!("make the roles that it has on {host}, and all about them; this cannot be undone"),
         "tablespaces" => "make its tablespaces, and all about them; this cannot be undone".to_owned(),
-        "load" => {
+        "load" | "parts" => {
             let jobs = step.parameters.get("jobs").and_then(Value::as_u64).unwrap_or(1);
             let how = if is("single_transaction") {
                 "in a single transaction".to_owned()
             } else {
                 format!("with {jobs} {}", if jobs == 1 { "job" } else { "jobs" })
             };
-            format!("pg_restore the listed entries into {database} {how}")
+            format!("pg_restore those entries into {database} {how}")
         }
         "search_path" | "alter_search_path" => {
             let schemas = step.parameters.get("schemas").and_then(Value::as_array);

@@ -8,16 +8,21 @@ use journal::event::{Detail, Failure};
 use journal::step::{Context, Intent, Observed, Step};
 use serde::{Deserialize, Serialize};
 
-use super::{Settings, fetch, outcome, read, server, shortened, write};
+use super::contents::{Way, way};
+use super::{Heads, Secrets, Settings, fetch, outcome, read, server, shortened, write};
 use crate::contents::{Contents, Rules, Selection, filter};
 use crate::world::postgres::literal;
-use crate::world::process::Program;
+use crate::world::process::{Ended, Program};
 use crate::world::{archive, disk};
 
 /// The step.
 pub struct Catalog {
     /// Where.
     pub settings: Settings,
+    /// User and password of the backup server.
+    pub secrets: Secrets,
+    /// What was read already.
+    pub heads: Heads,
     /// What is wanted.
     pub given: Given,
 }
@@ -34,12 +39,12 @@ pub struct Given {
 /// What later steps know of the selection.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Selected {
-    /// The dump.
-    pub dump: PathBuf,
-    /// The list for `pg_restore -L`.
-    pub list: PathBuf,
+    /// The dump, when it is on this machine.
+    pub dump: Option<PathBuf>,
+    /// The list for `pg_restore -L` from that file.
+    pub list: Option<PathBuf>,
     /// SHA-256 of the list, in hexadecimal.
-    pub list_sha256: String,
+    pub list_sha256: Option<String>,
     /// Entries that are restored.
     pub kept: u64,
     /// Entries that are not.
@@ -76,54 +81,83 @@ impl Expected {
 }
 
 impl Catalog {
-    async fn dump(&self, at: &Context<'_>) -> Result<PathBuf, Failure> {
+    /// The file to restore from; none when the server's is, part by part.
+    async fn dump(&self, at: &Context<'_>) -> Result<Option<PathBuf>, Failure> {
         if let Some(dump) = &self.given.dump {
-            return Ok(dump.clone());
+            return Ok(Some(dump.clone()));
+        }
+        if way(at).await? != Way::File {
+            return Ok(None);
         }
         if let Some(fetched) = at.outcome_of("fetch").await {
-            return Ok(read::<fetch::Fetched>(&fetched)?.file);
+            return Ok(Some(read::<fetch::Fetched>(&fetched)?.file));
         }
         // The fetch was skipped since the dump was there.
         let found: super::preflight::Outcome = outcome(at, "preflight").await?;
         let backup = found.backup.ok_or_else(|| Failure::new("there is no dump to restore"))?;
-        Ok(self.settings.tmpdir.join(backup.file_name()?))
+        Ok(Some(self.settings.tmpdir.join(backup.file_name()?)))
     }
 
     async fn rules(&self, at: &Context<'_>) -> Result<Rules, Failure> {
         super::attached(at, &self.given.rules, "the rules of the filter").await
     }
 
-    async fn select(&self, at: &Context<'_>) -> Result<(Selected, String), Failure> {
-        let dump = self.dump(at).await?;
-        let contents = archive::local(&dump)?;
-        self.pg_restore_reads(&dump).await?;
-        let selection = filter(&contents, &self.rules(at).await?);
-        let missing_grantees = self.look_for_roles(at, &contents, &selection).await?;
-        let list = selection.list(&contents);
+    async fn select(&self, at: &Context<'_>) -> Result<Selected, Failure> {
+        match self.dump(at).await? {
+            Some(dump) => {
+                let contents = archive::local(&dump)?;
+                let program = self.pg_restore_list().arg(&dump);
+                self.pg_restore_reads(&program.run().await?, &dump.display().to_string())?;
+                let (selected, selection) = self.select_from(at, &contents).await?;
+                let text = selection.list(&contents);
+                let list = self.settings.workspace(at.run()).join("restore.list");
+                disk::make_private_folder(&self.settings.workspace(at.run()))?;
+                disk::write_whole(&list, text.as_bytes())?;
+                let list_sha256 = Some(disk::sha256(text.as_bytes()));
+                Ok(Selected { dump: Some(dump), list: Some(list), list_sha256, ..selected })
+            }
+            None => {
+                let backup = super::backup(at).await?;
+                let head = self.heads.of(&self.secrets, &backup).await?;
+                let ended = self.pg_restore_list().run_with(head.original.bytes()).await?;
+                self.pg_restore_reads(&ended, &backup.url)?;
+                Ok(self.select_from(at, &head.contents).await?.0)
+            }
+        }
+    }
+
+    async fn select_from(
+        &self,
+        at: &Context<'_>,
+        contents: &Contents,
+    ) -> Result<(Selected, Selection), Failure> {
+        let selection = filter(contents, &self.rules(at).await?);
+        let missing_grantees = self.look_for_roles(at, contents, &selection).await?;
         let selected = Selected {
-            list: self.settings.workspace(at.run()).join("restore.list"),
-            list_sha256: disk::sha256(list.as_bytes()),
+            dump: None,
+            list: None,
+            list_sha256: None,
             kept: selection.kept.len() as u64,
             dropped: selection.dropped.len() as u64,
             selection: super::attach(at, &selection).await?,
-            expected: super::attach(at, &Expected::of(&selection, &contents)).await?,
+            expected: super::attach(at, &Expected::of(&selection, contents)).await?,
             warnings: shortened(selection.warnings.iter().map(ToString::to_string)),
             missing_grantees: shortened(missing_grantees),
-            dump,
         };
-        Ok((selected, list))
+        Ok((selected, selection))
+    }
+
+    fn pg_restore_list(&self) -> Program {
+        Program::new(&self.settings.pg_restore).arg("--list").env("LC_ALL", "C")
     }
 
     /// pg_restore itself must be able to read the contents.
-    async fn pg_restore_reads(&self, dump: &std::path::Path) -> Result<(), Failure> {
-        let program = Program::new(&self.settings.pg_restore).arg("--list").arg(dump).env("LC_ALL", "C");
-        let ended = program.run().await?;
+    fn pg_restore_reads(&self, ended: &Ended, dump: &str) -> Result<(), Failure> {
         if ended.status.success() {
             return Ok(());
         }
         let said = ended.errors();
-        let failure =
-            Failure::new(format!("{} cannot read {}", self.settings.pg_restore.display(), dump.display()));
+        let failure = Failure::new(format!("{} cannot read {dump}", self.settings.pg_restore.display()));
         let failure = failure.because(said.trim());
         Err(if said.contains("unsupported version") {
             failure.hint("set postgres_major, or pg_restore, to a version not older than the pg_dump that made the dump")
@@ -179,10 +213,7 @@ impl Step for Catalog {
     }
 
     async fn act(&self, at: &Context<'_>, _: &Detail) -> Result<Detail, Failure> {
-        let (selected, list) = self.select(at).await?;
-        disk::make_private_folder(&self.settings.workspace(at.run()))?;
-        disk::write_whole(&selected.list, list.as_bytes())?;
-        Ok(write(&selected))
+        Ok(write(&self.select(at).await?))
     }
 
     async fn undo(&self, at: &Context<'_>, _: &Detail) -> Result<Detail, Failure> {

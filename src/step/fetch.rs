@@ -14,8 +14,9 @@ use journal::step::{Context, Intent, Observed, Step};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, watch};
 
-use super::preflight::{self, Backup};
-use super::{Secrets, Settings, asked_to_stop, outcome, read, recorded, write};
+use super::contents::{Way, way};
+use super::preflight::Backup;
+use super::{Secrets, Settings, asked_to_stop, read, recorded, write};
 use crate::contents::Contents;
 use crate::world::disk::{self, FileId, Growing};
 use crate::world::process::boot_id;
@@ -39,6 +40,9 @@ pub struct Fetch {
 pub struct Given {
     /// Whether the dump outlives the run: then it goes to tmpdir itself, otherwise to the run's own folder.
     pub keep: bool,
+    /// Whether it may turn out that nothing has to come here.
+    #[serde(default)]
+    pub by_parts: bool,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -193,8 +197,10 @@ impl Fetch {
 #[async_trait]
 impl Step for Fetch {
     async fn intend(&self, at: &Context<'_>) -> Result<Intent, Failure> {
-        let found: preflight::Outcome = outcome(at, "preflight").await?;
-        let backup = found.backup.ok_or_else(|| Failure::new("preflight found no backup"))?;
+        if way(at).await? != Way::File {
+            return Ok(Intent::Skip("what is restored is loaded straight from the server".to_owned()));
+        }
+        let backup = super::backup(at).await?;
         let name = backup.file_name()?;
         let workspace = self.settings.workspace(at.run());
         let destination =

@@ -90,47 +90,50 @@ impl Load {
         })
         .await
     }
+}
 
-    /// Ending with status 1 is success only when every error is one of the few that are harmless, and pg_restore
-    /// itself went through to its end.
-    async fn judge(&self, at: &Context<'_>, plan: &Plan, ended: &Ended) -> Result<Loaded, Failure> {
-        let said = ended.errors();
-        let read = read_messages(&said);
-        let (tolerated, errors): (Vec<&Message>, Vec<&Message>) =
-            read.messages.iter().partition(|message| message.is_tolerated());
-        let spoken: Vec<&str> = said.lines().collect();
-        let output = if read.messages.is_empty() && ended.status.success() {
-            None
-        } else {
-            let hash = at.attach(spoken.join("\n").as_bytes()).await?.to_string();
-            at.part_done("output", write(&serde_json::json!({ "output": hash }))).await?;
-            Some(hash)
-        };
-        let went_through = ended.status.success() || read.ignored == Some(tolerated.len() as u64);
-        if went_through && errors.is_empty() {
-            let tolerated = shortened(tolerated.into_iter().map(ToString::to_string));
-            return Ok(Loaded { entries: plan.entries, tolerated, output });
-        }
-        let first = errors.first().map(|message| message.to_string());
-        let more = match errors.len() {
-            0 | 1 => String::new(),
-            count => format!(" (and {} more)", count - 1),
-        };
-        Err(Failure::new(format!(
-            "pg_restore into {} failed ({}){more}",
-            self.settings.database,
-            ended.ending()
-        ))
+/// What came of a pg_restore into the copy. Ending with status 1 is success only when every error is one of the few that
+/// are harmless, and pg_restore itself went through to its end. All that it said is attached, when it said something.
+pub(super) async fn judge(
+    at: &Context<'_>,
+    database: &str,
+    ended: &Ended,
+) -> Result<(Vec<String>, Option<String>), Failure> {
+    let said = ended.errors();
+    let read = read_messages(&said);
+    let (tolerated, errors): (Vec<&Message>, Vec<&Message>) =
+        read.messages.iter().partition(|message| message.is_tolerated());
+    let spoken: Vec<&str> = said.lines().collect();
+    let output = if read.messages.is_empty() && ended.status.success() {
+        None
+    } else {
+        let hash = at.attach(spoken.join("\n").as_bytes()).await?.to_string();
+        at.part_done("output", write(&serde_json::json!({ "output": hash }))).await?;
+        Some(hash)
+    };
+    let went_through = ended.status.success() || read.ignored == Some(tolerated.len() as u64);
+    if went_through && errors.is_empty() {
+        return Ok((tolerated.into_iter().map(ToString::to_string).collect(), output));
+    }
+    let first = errors.first().map(|message| message.to_string());
+    let more = match errors.len() {
+        0 | 1 => String::new(),
+        count => format!(" (and {} more)", count - 1),
+    };
+    Err(Failure::new(format!("pg_restore into {database} failed ({}){more}", ended.ending()))
         .because(first.unwrap_or_else(|| last_words(&said)))
         .hint(format!("see all it said: pg_staging inspect {}", at.run().short()))
-        .transient(read.lost_connection))
-    }
+        .transient(read.may_pass))
 }
 
 #[async_trait]
 impl Step for Load {
     async fn intend(&self, at: &Context<'_>) -> Result<Intent, Failure> {
-        let Selected { dump, list, list_sha256, kept, .. } = outcome(at, "catalog").await?;
+        let Selected { dump: Some(dump), list: Some(list), list_sha256: Some(list_sha256), kept, .. } =
+            outcome(at, "catalog").await?
+        else {
+            return Err(Failure::new("no dump was brought here"));
+        };
         if let Some(gone) = [&dump, &list].into_iter().find(|file| !disk::exists(file)) {
             return Ok(Intent::Again {
                 steps: vec!["fetch".to_owned(), "catalog".to_owned()],
@@ -175,7 +178,8 @@ impl Step for Load {
         let session = server.connect(&self.settings.maintdb, &application_name(at)).await?;
         require_ours(&session, &self.settings.database, at.run()).await?;
         let ended = self.run(at, &plan, &server).await?;
-        let loaded = self.judge(at, &plan, &ended).await?;
+        let (tolerated, output) = judge(at, &self.settings.database, &ended).await?;
+        let loaded = Loaded { entries: plan.entries, tolerated: shortened(tolerated), output };
         let database = identifier(&self.settings.database);
         let mark = literal(&Mark::reached(at.run(), at.step()));
         let session = server.connect(&self.settings.maintdb, &application_name(at)).await?;

@@ -5,11 +5,13 @@
 //! | [`preflight`] | looks whether everything that the rest needs is there |
 //! | [`create_database`] | makes the dated database, marked as this run's |
 //! | [`bouncer`] | adds an entry to pgbouncer.ini, takes one out, points an alias elsewhere |
+//! | [`contents`] | reads what the dump on the server holds, and says by which way it is loaded |
 //! | [`fetch`] | brings the dump here |
 //! | [`catalog`] | decides what of the dump is restored |
 //! | [`sql`] | sources the user's files before or after the restore |
 //! | [`apply_sql`] | sources one of them in a copy that is in use |
-//! | [`load`] | pg_restore |
+//! | [`load`] | pg_restore, from a file |
+//! | [`parts`] | pg_restore, part by part while they come from the server |
 //! | [`settle`] | search_path, and VACUUM ANALYZE |
 //! | [`alter_search_path`] | search_path of a copy that is in use |
 //! | [`check`] | looks whether the copy is what it should be |
@@ -31,12 +33,14 @@ pub mod catalog;
 pub mod check;
 pub mod choose;
 pub mod cleanup;
+pub mod contents;
 pub mod create_database;
 pub mod drop_database;
 pub mod dump;
 pub mod fetch;
 pub mod globals;
 pub mod load;
+pub mod parts;
 pub mod pause;
 pub mod preflight;
 pub mod service;
@@ -52,6 +56,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use url::Url;
 
+use self::contents::Heads;
 use crate::backup;
 use crate::world::Trouble;
 use crate::world::archive::ArchiveError;
@@ -225,13 +230,15 @@ impl Secrets {
 pub struct Kinds {
     /// What must not be stored.
     pub secrets: Secrets,
+    /// What of dumps was read already.
+    pub heads: Heads,
 }
 
 impl StepKinds for Kinds {
     fn step(&self, planned: &PlannedStep, settings: &Detail) -> Result<Option<Box<dyn Step>>, Failure> {
         let parameters = &planned.parameters;
         let settings = read::<Settings>(settings)?.of_step(parameters);
-        let secrets = self.secrets.clone();
+        let (secrets, heads) = (self.secrets.clone(), self.heads.clone());
         let step: Box<dyn Step> = match (planned.kind.as_str(), planned.version) {
             ("preflight", 1) => {
                 Box::new(preflight::Preflight { settings, secrets, wanted: read(parameters)? })
@@ -243,9 +250,17 @@ impl StepKinds for Kinds {
             ("bouncer_remove", 1) => Box::new(bouncer::Remove { settings, given: read(parameters)? }),
             ("switch", 1) => Box::new(bouncer::Switch { settings, given: read(parameters)? }),
             ("fetch", 1) => Box::new(fetch::Fetch { settings, secrets, given: read(parameters)? }),
-            ("catalog", 1) => Box::new(catalog::Catalog { settings, given: read(parameters)? }),
+            ("contents", 1) => Box::new(Again(contents::ReadContents { settings, secrets, heads })),
+            ("catalog", 1) => {
+                Box::new(catalog::Catalog { settings, secrets, heads, given: read(parameters)? })
+            }
             ("sql", 1) => Box::new(sql::Sql { settings, given: read(parameters)? }),
             ("load", 1) => Box::new(load::Load { settings, given: read(parameters)? }),
+            ("parts", 1) => Box::new(parts::Parts {
+                load: load::Load { settings, given: read(parameters)? },
+                secrets,
+                heads,
+            }),
             ("search_path", 1) => Box::new(Again(settle::SearchPath { settings, given: read(parameters)? })),
             ("vacuum", 1) => Box::new(Again(settle::Vacuum { settings, given: read(parameters)? })),
             ("apply_sql", 1) => Box::new(apply_sql::ApplySql { settings, given: read(parameters)? }),
@@ -366,6 +381,12 @@ fn shortened(all: impl IntoIterator<Item = String>) -> Vec<String> {
 async fn outcome<T: DeserializeOwned>(at: &Context<'_>, step: &str) -> Result<T, Failure> {
     let missing = || Failure::new(format!("step '{step}' of this run has no outcome"));
     read(&at.outcome_of(step).await.ok_or_else(missing)?)
+}
+
+/// The backup that preflight found.
+async fn backup(at: &Context<'_>) -> Result<preflight::Backup, Failure> {
+    let found: preflight::Outcome = outcome(at, "preflight").await?;
+    found.backup.ok_or_else(|| Failure::new("preflight found no backup"))
 }
 
 /// PostgreSQL by the way that preflight found.

@@ -55,6 +55,9 @@ pub struct Wanted {
     /// Whether PostgreSQL must be reached on its own port, since pgbouncer may not be set up yet.
     #[serde(default)]
     pub directly: bool,
+    /// Whether the dump may never come here as a file.
+    #[serde(default)]
+    pub by_parts: bool,
 }
 
 /// What the run expects of the copy.
@@ -188,7 +191,10 @@ impl Preflight {
             Some(text) => Some(self.look_at_globals(text).await?),
             None => None,
         };
-        let tmpdir_free = self.look_at_tmpdir(backup.as_ref())?;
+        let tmpdir_free = match &backup {
+            Some(backup) if !self.wanted.by_parts => Some(look_at_tmpdir(&self.settings, backup)?),
+            _ => None,
+        };
         Ok(Outcome { postgres, server_version, copy, backup, globals, alias, tmpdir_free })
     }
 
@@ -362,19 +368,19 @@ impl Preflight {
             }
         }
     }
+}
 
-    fn look_at_tmpdir(&self, backup: Option<&Backup>) -> Result<Option<u64>, Failure> {
-        let Some(backup) = backup else { return Ok(None) };
-        let tmpdir = &self.settings.tmpdir;
-        let free = disk::free_bytes(tmpdir)?;
-        match backup.bytes {
-            Some(needed) if needed > free => {
-                Err(Failure::new(format!("{} has too little room for the dump", tmpdir.display()))
-                    .because(format!("{needed} bytes are needed, {free} are free"))
-                    .hint("make room there, or name another folder with -t or tmpdir"))
-            }
-            _ => Ok(Some(free)),
+/// The free bytes in tmpdir, where the whole dump must fit in.
+pub(super) fn look_at_tmpdir(settings: &Settings, backup: &Backup) -> Result<u64, Failure> {
+    let tmpdir = &settings.tmpdir;
+    let free = disk::free_bytes(tmpdir)?;
+    match backup.bytes {
+        Some(needed) if needed > free => {
+            Err(Failure::new(format!("{} has too little room for the dump", tmpdir.display()))
+                .because(format!("{needed} bytes are needed, {free} are free"))
+                .hint("make room there, or name another folder with -t or tmpdir"))
         }
+        _ => Ok(free),
     }
 }
 

@@ -42,15 +42,16 @@ pub enum ArchiveError {
 }
 
 /// Reads the head of the archive at `url`, with a few requests for parts of it, or as a stream that is left where the
-/// contents end. Keeps in memory what the contents take, and as much again while they are read.
+/// contents end. It must be the file that is `known`, when one is. Keeps in memory what the contents take, and as much
+/// again while they are read.
 ///
 /// # Errors
 /// As [`ArchiveError`] has them; when the file is replaced meanwhile, [`WebError::Changed`].
-pub async fn remote(web: &Web, url: &Url) -> Result<RemoteHead, ArchiveError> {
+pub async fn remote(web: &Web, url: &Url, known: Option<&Meta>) -> Result<RemoteHead, ArchiveError> {
     let mut extent = Extent::default();
     // What is wrong with the bytes is found again, and told, when they are read below.
     let more = |bytes: &[u8]| matches!(extent.of(bytes), Ok(None));
-    let Start { meta, mut bytes } = web.start_of(url, more).await?;
+    let Start { meta, mut bytes } = web.start_of(url, known, more).await?;
     let unfit = |source| ArchiveError::Unfit { name: without_password(url), source };
     let contents = Contents::read(bytes.as_slice()).map_err(unfit)?;
     if let Some(length) = meta.length {

@@ -77,3 +77,9 @@ async fn within<T>(limit: Option<Duration>, work: impl Future<Output = T>) -> Op
         None => Some(work.await),
     }
 }
+
+/// Waits, where there is nothing that could be waited for.
+#[expect(clippy::disallowed_methods, reason = "what is elsewhere and tells nothing has to be asked again")]
+async fn pause(wait: Duration) {
+    tokio::time::sleep(wait).await;
+}

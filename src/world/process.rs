@@ -19,9 +19,10 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal};
 use rustix::termios::{OptionalActions, Termios, tcgetattr, tcgetpgrp, tcsetattr};
-use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader};
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::process::ChildStdin;
 
-use super::{Trouble, within};
+use super::{Trouble, pause, within};
 
 /// A process that a later one can recognise.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -82,11 +83,6 @@ fn state_and_start(pid: u32) -> io::Result<(char, u64)> {
     let state = fields.next().and_then(|field| field.chars().next());
     let start = fields.nth(18).and_then(|field| field.parse().ok());
     state.zip(start).ok_or_else(|| io::ErrorKind::InvalidData.into())
-}
-
-#[expect(clippy::disallowed_methods, reason = "waiting for a process that is not our child has no other way")]
-async fn pause(wait: Duration) {
-    tokio::time::sleep(wait).await;
 }
 
 fn signal_group(pid: u32, signal: Signal) {
@@ -176,8 +172,22 @@ impl Program {
 
     /// Starts it, with nothing on its standard input.
     pub fn start(&self) -> Result<Running, Trouble> {
+        self.start_on(Stdio::null())
+    }
+
+    /// Starts it, and gives what its standard input is written to.
+    pub fn start_fed(&self) -> Result<(Running, Input), Trouble> {
+        let mut running = self.start_on(Stdio::piped())?;
+        let input = running.child.stdin.take();
+        let input = input.ok_or_else(|| Trouble::new(format!("{} takes no input", self.name())))?;
+        // A small pipe makes both ends wait for each other; that it cannot be larger is no harm.
+        let _as_it_is = rustix::pipe::fcntl_setpipe_size(&input, PIPE);
+        Ok((running, Input(input)))
+    }
+
+    fn start_on(&self, input: Stdio) -> Result<Running, Trouble> {
         let mut command = self.command();
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
+        command.stdin(input).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
         end_with_us(&mut command, Signal::KILL);
         let child = self.spawn(&mut command)?;
         let pid = child.id().ok_or_else(|| Trouble::new(format!("{} ended at once", self.name())))?;
@@ -245,6 +255,20 @@ impl Program {
     pub async fn run(&self) -> Result<Ended, Trouble> {
         self.start()?.finish(|_| true).await
     }
+
+    /// The same, with this on its standard input.
+    pub async fn run_with(&self, input: &[u8]) -> Result<Ended, Trouble> {
+        let (running, mut pipe) = self.start_fed()?;
+        let feed = async move {
+            // It need not read all of it.
+            pipe.write(input)
+                .await
+                .map(|_| ())
+                .map_err(|error| Trouble::new(format!("cannot write to {}", self.name())).because(error))
+        };
+        let ((), ended) = tokio::try_join!(feed, running.finish(|_| true))?;
+        Ok(ended)
+    }
 }
 
 /// Gives the terminal the modes it had before a program that was killed changed them; only where we are in its
@@ -276,8 +300,26 @@ fn end_with_us(command: &mut tokio::process::Command, signal: Signal) {
     }
 }
 
+/// What a pipe to a program holds, in bytes: as much as anybody may ask for by default (`fs.pipe-max-size`).
+const PIPE: usize = 1 << 20;
+
 /// How much of what a program says is kept, in bytes: its last.
 pub const KEPT: usize = 4 << 20;
+
+/// What a program reads from its standard input. Dropping it is the end of that.
+#[derive(Debug)]
+pub struct Input(ChildStdin);
+
+impl Input {
+    /// Writes all of this. Gives whether the program still reads.
+    pub async fn write(&mut self, bytes: &[u8]) -> io::Result<bool> {
+        match self.0.write_all(bytes).await {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+}
 
 /// A program at work. Dropping it ends it and its group.
 #[derive(Debug)]

@@ -4,7 +4,8 @@
 //! meet; nothing is retried here, but every error says whether trying again can help. Proxies are taken from the
 //! usual environment variables. It knows nothing of steps, runs or what a dump contains.
 //!
-//! - `listing` reads a folder page by page, `start` the beginning of a file as far as it is wanted;
+//! - `listing` reads a folder page by page, `start` the beginning of a file as far as it is wanted, `steady` a part of
+//!   it that goes on after every break;
 //! - `part` asks for a part and checks that the answer is it, `body` brings the bytes, `answer` reads the headers;
 //! - `login` and `netrc` get us in, and nobody else to know how;
 //! - `tls` and `redirect` say whom to trust and follow, `cause` what reqwest's errors mean, `error` what can go wrong.
@@ -19,6 +20,7 @@ mod netrc;
 mod part;
 mod redirect;
 mod start;
+mod steady;
 mod tls;
 
 use std::io;
@@ -43,6 +45,7 @@ use self::tls::tls;
 pub use self::error::{CaFileError, RedirectRefusal, TlsFault, WebError};
 pub use self::login::{Access, Login};
 pub use self::start::Start;
+pub use self::steady::Steady;
 
 /// The longest page that is read as a listing, in bytes.
 const LISTING_LIMIT: u64 = 64 << 20;

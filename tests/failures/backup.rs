@@ -282,7 +282,8 @@ fn an_archive_that_is_damaged_in_the_rows_of_a_table_fails_the_load_and_the_copy
 
 #[test]
 fn a_dump_whose_sum_is_another_one_is_refused() {
-    let site = site();
+    let mut site = site();
+    site.set("verify", "full").unwrap();
     let name = site.backup_name("2026-11-21");
     site.write_file(&format!("{name}.sha256"), format!("{}  {name}\n", "0123456789abcdef".repeat(4)))
         .unwrap();
@@ -328,7 +329,7 @@ fn a_pg_restore_that_is_missing_or_older_than_the_archive_is_named() {
         &site,
         &["restore", &site.section(), DAY],
         1,
-        "<bin>/pg_restore cannot read <site>/tmp/pg_staging.<run>/shop.2026-11-21.dump\n\
+        "<bin>/pg_restore cannot read http://127.0.0.1:<port>/shop/shop.2026-11-21.dump\n\
          cause: pg_restore: error: unsupported version (1.15) in file header\n\
          hint: set postgres_major, or pg_restore, to a version not older than the pg_dump that made the dump",
     );
@@ -357,7 +358,8 @@ fn an_archive_whose_objects_belong_to_a_role_that_is_not_there_is_refused() {
 
 #[test]
 fn a_dump_for_which_there_is_no_room_is_refused_at_once_or_when_the_room_is_used_up() {
-    let site = rude_site();
+    let mut site = rude_site();
+    site.set("fast", "False").unwrap();
     let Some(_disk) = SmallDisk::mount(&site.tmpdir(), "256k") else { return };
     let before = Traces::of(&site);
     let outcome = site.run(&["restore", &site.section(), DAY]).unwrap();

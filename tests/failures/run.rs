@@ -98,7 +98,7 @@ fn what_failed_is_kept_where_that_is_wanted_and_goes_on_when_the_cause_is_mended
     );
     assert_eq!(outcome.code, 3, "{outcome}");
     let run = last_run(&site);
-    assert_eq!((&run["status"], &run["steps_done"]), (&json!("stopped"), &json!(9)));
+    assert_eq!((&run["status"], &run["steps_done"]), (&json!("stopped"), &json!(10)));
     assert_eq!(site.active().unwrap(), None);
     assert_eq!(site.copies().unwrap(), [site.copy(DAY)]);
 
@@ -204,7 +204,8 @@ fn a_command_that_only_asks_answers_without_a_journal_and_says_so() {
 
 #[test]
 fn a_journal_that_is_full_stops_the_run_where_it_is_and_it_goes_on_when_there_is_room() {
-    let site = site();
+    let mut site = site();
+    site.set("fast", "False").unwrap();
     fs::create_dir(site.journal()).unwrap();
     let Some(_disk) = SmallDisk::mount(&site.journal(), "24m") else { return };
     let gate = Gate::new(&site, "pre", "wait.sql", "");

@@ -49,7 +49,6 @@ use std::time::Duration;
 use self::folder::{Folder, failed};
 use self::locks::Owned;
 use self::progress::Board;
-pub use self::prune::Pruned;
 pub use self::rebuild::Rebuilt;
 use self::sealed::Sealed;
 use self::upkeep::{Bring, Inner};
@@ -57,7 +56,7 @@ use self::view::Part;
 use self::wal::{RunFile, Scan};
 use self::watch::FileWatch;
 use super::verified::Verified;
-use super::{Adopted, Claim, Head, Log, Page, Store, StoreError, Stored, Upkeep, Watch};
+use super::{Adopted, Claim, Head, Log, Page, Pruned, Store, StoreError, Stored, Upkeep, Watch};
 use crate::event::{Actor, Hash, RunId};
 use crate::query::{Query, Summary};
 use crate::step::Progress;
@@ -100,13 +99,6 @@ impl FileStore {
         self.blocking(|inner| inner.rebuild()).await
     }
 
-    /// Takes those of `runs` out of the journal for good that are finished and that nobody works on, with the
-    /// attachments that no other run names, and gives their space back. The ledger keeps a tombstone of each. The run
-    /// with the newest event stays, whatever it is. A journal that is damaged is left as it is.
-    pub async fn prune(&self, runs: BTreeSet<RunId>) -> Result<Pruned, StoreError> {
-        self.blocking(move |inner| inner.prune(&runs)).await
-    }
-
     /// Runs what may wait for a disk or for other processes where nobody else waits with it.
     async fn blocking<T: Send + 'static>(
         &self,
@@ -140,6 +132,11 @@ impl Upkeep for FileStore {
 
     async fn verify(&self, against: Option<Head>) -> Result<Verified, StoreError> {
         self.blocking(move |inner| inner.verify(against)).await
+    }
+
+    /// The run with the newest event stays, whatever it is.
+    async fn prune(&self, runs: BTreeSet<RunId>) -> Result<Pruned, StoreError> {
+        self.blocking(move |inner| inner.prune(&runs)).await
     }
 }
 

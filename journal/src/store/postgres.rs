@@ -19,12 +19,13 @@ mod keeper;
 mod link;
 mod log;
 mod page;
+mod prune;
 mod schema;
 mod statement;
 mod verify;
 mod watch;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::io;
 use std::path::PathBuf;
@@ -40,7 +41,7 @@ use self::link::Link;
 use self::log::PostgresLog;
 use self::watch::PostgresWatch;
 use super::verified::Verified;
-use super::{Adopted, Claim, Head, Log, Page, Store, StoreError, Stored, Upkeep, Watch};
+use super::{Adopted, Claim, Head, Log, Page, Pruned, Store, StoreError, Stored, Upkeep, Watch};
 use crate::event::{Hash, RunId};
 use crate::query::{Query, Summary};
 use crate::step::Progress;
@@ -169,6 +170,10 @@ impl Upkeep for PostgresStore {
 
     async fn verify(&self, against: Option<Head>) -> Result<Verified, StoreError> {
         self.ask(move |inner| async move { inner.verify(against).await }).await
+    }
+
+    async fn prune(&self, runs: BTreeSet<RunId>) -> Result<Pruned, StoreError> {
+        self.ask(move |inner| async move { inner.prune(&runs).await }).await
     }
 }
 

@@ -11,8 +11,8 @@ pub(super) struct Read {
     pub(super) messages: Vec<Message>,
     /// What `errors ignored on restore` counts: there only when pg_restore went through to its end.
     pub(super) ignored: Option<u64>,
-    /// Whether the server was lost on the way.
-    pub(super) lost_connection: bool,
+    /// Whether another try may go better: the server was lost on the way, or others were.
+    pub(super) may_pass: bool,
 }
 
 /// One error.
@@ -112,15 +112,17 @@ pub(super) fn read_messages(said: &str) -> Read {
             in_statement = false;
         }
     }
-    let lost = [
+    let passing = [
         "server closed the connection",
         "terminating connection",
         "connection to server",
         "Connection refused",
         "the database system is",
+        "deadlock detected",
+        "too many clients",
     ];
-    read.lost_connection =
-        read.messages.iter().any(|message| lost.iter().any(|words| message.text.contains(words)));
+    read.may_pass =
+        read.messages.iter().any(|message| passing.iter().any(|words| message.text.contains(words)));
     read
 }
 
@@ -144,7 +146,7 @@ mod tests {
                     pg_restore: warning: errors ignored on restore: 2\n";
         let read = read_messages(said);
         assert_eq!(read.ignored, Some(2));
-        assert!(!read.lost_connection);
+        assert!(!read.may_pass);
         let [public, table] = read.messages.as_slice() else { panic!("{:?}", read.messages) };
         assert!(public.is_tolerated());
         assert!(!table.is_tolerated());

@@ -23,23 +23,25 @@ pub struct Start {
 
 impl Web {
     /// Reads a file from its start for as long as `wanted`, which is given all that is there, says that more is wanted.
-    /// Once it has said no it is not asked again. What came is kept in memory, at most twice what was wanted.
+    /// Once it has said no it is not asked again. What came is kept in memory, at most twice what was wanted. It must be
+    /// the file that is `known`, when one is.
     ///
     /// # Errors
     /// As [`WebError`] has them; when the file is replaced between two requests, [`WebError::Changed`].
     pub async fn start_of(
         &self,
         url: &Url,
+        known: Option<&Meta>,
         mut wanted: impl FnMut(&[u8]) -> bool,
     ) -> Result<Start, WebError> {
-        let unknown = Meta {
+        let unknown = || Meta {
             url: url.clone(),
             length: None,
             validator: None,
             last_modified: None,
             accept_ranges: false,
         };
-        let mut start = Start { meta: unknown, bytes: Vec::new() };
+        let mut start = Start { meta: known.cloned().unwrap_or_else(unknown), bytes: Vec::new() };
         loop {
             let here = start.bytes.len() as u64;
             let until = here.saturating_mul(2).max(FIRST);

@@ -44,6 +44,8 @@ enum Source {
 struct Head {
     status: u16,
     headers: Vec<(&'static str, String)>,
+    /// Where in the file the body begins.
+    first: u64,
 }
 
 /// Answers one request and remembers it.
@@ -160,6 +162,7 @@ impl Answer<'_> {
             Asked::Part { first, length } => {
                 head.status = 206;
                 let last = first + length - 1;
+                head.first = first;
                 head.headers.push(("Content-Range", format!("bytes {first}-{last}/{}", content.length)));
                 content.source.seek(SeekFrom::Start(first))?;
                 self.send(head, &mut content.source, length)
@@ -210,7 +213,8 @@ impl Answer<'_> {
         if self.request.method == "HEAD" {
             return Ok(afterwards);
         }
-        if let Ended::Early = self.send_body(body, length, chunked)? {
+        let first = head.first;
+        if let Ended::Early = self.send_body(body, first, length, chunked)? {
             return Ok(Afterwards::Close);
         }
         if chunked {
@@ -219,13 +223,18 @@ impl Answer<'_> {
         Ok(afterwards)
     }
 
-    fn send_body(&self, body: &mut dyn Read, length: u64, chunked: bool) -> io::Result<Ended> {
+    fn send_body(&self, body: &mut dyn Read, first: u64, length: u64, chunked: bool) -> io::Result<Ended> {
         let mut connection = self.connection;
         let (mut close_at, mut stall_at, mut pace) = (None, None, None);
         for conduct in &self.conducts {
             match conduct {
                 Conduct::CloseAfter(bytes) => close_at = Some(*bytes),
                 Conduct::StallAfter(bytes) => stall_at = Some(*bytes),
+                // An answer that ends before is not held up.
+                Conduct::StallAt(byte) => {
+                    stall_at =
+                        byte.checked_sub(first).filter(|at| *at < length).or((first >= *byte).then_some(0));
+                }
                 Conduct::Slow(bytes_per_second) => pace = Some(*bytes_per_second),
                 _ => {}
             }
@@ -377,7 +386,7 @@ impl Seek for Source {
 
 impl Head {
     fn new(status: u16) -> Head {
-        Head { status, headers: Vec::new() }
+        Head { status, headers: Vec::new(), first: 0 }
     }
 
     fn text(&self) -> String {

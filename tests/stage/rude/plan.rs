@@ -48,6 +48,8 @@ pub enum Conduct {
     CloseAfter(u64),
     /// Nothing more comes after that many bytes of the body, until [`super::RudeServer::release`].
     StallAfter(u64),
+    /// Nothing of the file from that byte on comes, until [`super::RudeServer::release`].
+    StallAt(u64),
     /// That many bytes of the body each second.
     Slow(u64),
 }

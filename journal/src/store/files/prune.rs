@@ -12,8 +12,8 @@ use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
-use super::super::StoreError;
 use super::super::verified::{Damage, Flaw};
+use super::super::{Pruned, StoreError};
 use super::database::{self, Broken};
 use super::folder::{self, Folder, failed};
 use super::intake;
@@ -33,15 +33,6 @@ use crate::event::{Hash, RunId};
 const AT_ONCE: usize = 256;
 /// An attachment that was stored within so many seconds may be one that an event is about to name.
 const FRESH: i64 = 24 * 60 * 60;
-
-/// What a pruning took away.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Pruned {
-    /// The runs, in the order of their ids.
-    pub runs: Vec<RunId>,
-    /// How many attachments.
-    pub attachments: u64,
-}
 
 impl Inner {
     /// Takes those of `runs` out that are finished and that nobody works on.

@@ -163,7 +163,13 @@ impl From<tokio_postgres::Error> for Trouble {
         };
         Trouble {
             what: format!("{} [{}]", db.message(), db.code().code()),
-            hint: db.hint().map(str::to_owned),
+            hint: match db.hint() {
+                None if *db.code() == SqlState::INSUFFICIENT_PRIVILEGE => Some(
+                    "give that role what docs/journal.md lists under \"Sharing a journal\", or use another"
+                        .to_owned(),
+                ),
+                hint => hint.map(str::to_owned),
+            },
             passes: passes(db.code()),
             code: Some(db.code().clone()),
         }

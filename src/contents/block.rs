@@ -1,0 +1,188 @@
+//! A block of data in an archive, looked at as it comes: its frame must lead exactly to its end.
+//!
+//! A block is its kind, the dump id of its entry, and chunks that end with one of length zero; the block of large
+//! objects has an oid before the chunks of each, and ends with oid zero (`_StartData`, `_StartLOs` and
+//! `_CustomWriteFunc` in pg_backup_custom.c). What the chunks hold is compressed and left alone. A pg_restore that
+//! meets zeros where a chunk's length should be takes them for the end, and is content.
+
+use super::archive::INTEGER_SIZE;
+
+const DATA: u8 = 1;
+const LARGE_OBJECTS: u8 = 3;
+
+/// A sign and a magnitude.
+const INTEGER: usize = 1 + INTEGER_SIZE;
+
+/// How a block begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BlockHead {
+    /// Whose it is.
+    pub dump_id: i32,
+}
+
+impl BlockHead {
+    /// How many bytes it takes: the kind, and the dump id.
+    pub const LENGTH: usize = 1 + INTEGER;
+
+    /// Reads it, when it is one.
+    #[must_use]
+    pub fn read(bytes: &[u8]) -> Option<Self> {
+        let (kind, id) = bytes.get(..Self::LENGTH)?.split_first()?;
+        let dump_id = i32::try_from(integer(id)).ok()?;
+        matches!(*kind, DATA | LARGE_OBJECTS).then_some(Self { dump_id })
+    }
+}
+
+/// A sign, and a magnitude with the least byte first.
+fn integer(bytes: &[u8]) -> i64 {
+    let (sign, magnitude) = bytes.split_first().unwrap_or((&0, &[]));
+    let magnitude = magnitude.iter().rev().fold(0, |value, byte| (value << 8) | i64::from(*byte));
+    if *sign == 0 { magnitude } else { -magnitude }
+}
+
+/// What is wrong with a block.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum BlockError {
+    /// It is not the block it should be.
+    #[error("a block of kind {kind} for entry {found} is where that of entry {wanted} should be")]
+    Foreign {
+        /// Its kind.
+        kind: u8,
+        /// Whose it is.
+        found: i64,
+        /// Whose it should be.
+        wanted: i32,
+    },
+    /// A length is below zero.
+    #[error("the block of entry {of} has a chunk of {length} bytes")]
+    Length {
+        /// Whose block.
+        of: i32,
+        /// The length.
+        length: i64,
+    },
+    /// It ends, and should not yet.
+    #[error("the block of entry {of} ends after {at} bytes, not after {length}")]
+    EndsEarly {
+        /// Whose block.
+        of: i32,
+        /// Where it ends.
+        at: u64,
+        /// Where it should.
+        length: u64,
+    },
+    /// It should have ended.
+    #[error("the block of entry {of} does not end after {length} bytes")]
+    EndsLate {
+        /// Whose block.
+        of: i32,
+        /// Where it should end.
+        length: u64,
+    },
+}
+
+/// What comes next in a block.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Next {
+    Kind,
+    Id,
+    Oid,
+    Length,
+    Chunk(u64),
+    Nothing,
+}
+
+/// A block on its way.
+#[derive(Debug, Clone)]
+pub struct Block {
+    of: i32,
+    length: Option<u64>,
+    seen: u64,
+    next: Next,
+    kind: u8,
+    integer: Vec<u8>,
+}
+
+impl Block {
+    /// The block of an entry, with its length in bytes where that is known.
+    #[must_use]
+    pub fn of(dump_id: i32, length: Option<u64>) -> Self {
+        Self { of: dump_id, length, seen: 0, next: Next::Kind, kind: 0, integer: Vec::with_capacity(INTEGER) }
+    }
+
+    /// Looks at the next bytes, and says how many of them are the block's: fewer than there are only at its end. None
+    /// of them may be passed on before this went well.
+    ///
+    /// # Errors
+    /// When it cannot be the block of this entry, whole.
+    pub fn take(&mut self, bytes: &[u8]) -> Result<usize, BlockError> {
+        let mut at = 0;
+        while self.next != Next::Nothing {
+            let rest = bytes.get(at..).unwrap_or_default();
+            let Some(first) = rest.first() else { break };
+            let taken = match self.next {
+                Next::Chunk(left) => {
+                    let taken = usize::try_from(left).unwrap_or(usize::MAX).min(rest.len());
+                    let left = left.saturating_sub(taken as u64);
+                    self.next = if left == 0 { Next::Length } else { Next::Chunk(left) };
+                    taken
+                }
+                Next::Kind => {
+                    self.kind = *first;
+                    self.next = Next::Id;
+                    1
+                }
+                _ => {
+                    let taken = (INTEGER - self.integer.len()).min(rest.len());
+                    self.integer.extend_from_slice(rest.get(..taken).unwrap_or_default());
+                    taken
+                }
+            };
+            at += taken;
+            self.seen = self.seen.saturating_add(taken as u64);
+            if self.integer.len() == INTEGER {
+                let value = integer(&self.integer);
+                self.integer.clear();
+                self.next = self.after(value)?;
+            }
+            self.hold_against_length()?;
+        }
+        Ok(at)
+    }
+
+    /// Whether all of it has come.
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        self.next == Next::Nothing
+    }
+
+    fn after(&self, value: i64) -> Result<Next, BlockError> {
+        let of = self.of;
+        match (self.next, value) {
+            (Next::Id, found) => match self.kind {
+                DATA if found == i64::from(of) => Ok(Next::Length),
+                LARGE_OBJECTS if found == i64::from(of) => Ok(Next::Oid),
+                kind => Err(BlockError::Foreign { kind, found, wanted: of }),
+            },
+            (Next::Oid, 0) => Ok(Next::Nothing),
+            (Next::Oid, _) => Ok(Next::Length),
+            // The chunks of one large object end, and another may come.
+            (Next::Length, 0) if self.kind == LARGE_OBJECTS => Ok(Next::Oid),
+            (Next::Length, 0) => Ok(Next::Nothing),
+            (_, length) => {
+                u64::try_from(length).map(Next::Chunk).map_err(|_| BlockError::Length { of, length })
+            }
+        }
+    }
+
+    fn hold_against_length(&self) -> Result<(), BlockError> {
+        let Some(length) = self.length else { return Ok(()) };
+        let (of, at) = (self.of, self.seen);
+        match self.next {
+            Next::Nothing if at != length => Err(BlockError::EndsEarly { of, at, length }),
+            Next::Nothing => Ok(()),
+            _ if at >= length => Err(BlockError::EndsLate { of, length }),
+            _ => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,459 @@
+//! How a restore is divided into parts: what is loaded in one transaction, what has to be there before, and what must
+//! not be at work at the same time.
+//!
+//! - Definitions come first, some hundred at a time, one after the other in the archive's order.
+//! - Rows of a large table are a part of their own; small tables that lie beside each other in the file share one. Where
+//!   it is not known how large they are, each is by itself, and so is what follows it; [`Schedule`](super::Schedule) then
+//!   puts together what turns out to be small.
+//! - What follows rows (`SECTION_POST_DATA`) begins as soon as the rows that it needs are in: each index and constraint
+//!   of a large table by itself, those of small tables together. Entries that share a part have the same distance from
+//!   the rows, so that no part ever waits for itself.
+//! - Privileges, materialized views and event triggers come last and in this order, as they do in pg_restore
+//!   (`_tocEntryRestorePass` in pg_backup_archiver.c).
+//!
+//! Locks follow pg_restore's rule (`identify_locking_dependencies`): indexes of a table may be built side by side, all
+//! else that follows rows has its tables for itself. A part takes many locks, and two parts that want each other's would
+//! end in a deadlock.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::ops::Range;
+
+use super::needs::{self, Needs};
+use super::sql;
+use super::{Contents, Entry, ObjectType, Section, Selection, describe, is_partitioned, qualified_name};
+
+/// Rows of fewer bytes than this, as they are in the archive, make a table small.
+pub const LARGE: u64 = 1 << 20;
+/// How many bytes of small tables share a part.
+pub const TOGETHER: u64 = 8 << 20;
+/// How many definitions share a part. Each takes a few locks, and a server has room for some thousand by default
+/// (`max_locks_per_transaction`).
+const MOST_DEFINITIONS: usize = 400;
+/// How many tables share a part, or entries that follow their rows.
+pub const MOST_TABLES: usize = 100;
+
+/// An entry by its place in the archive.
+pub type Place = usize;
+
+/// One transaction of a restore.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Part {
+    /// What it is called.
+    pub name: String,
+    /// What it does.
+    pub kind: PartKind,
+    /// Its entries, in the archive's order.
+    pub entries: Vec<Place>,
+    /// The parts that come before it, all of them earlier in the list.
+    pub needs: Vec<usize>,
+    /// What it must have for itself, or shares with others that only share it.
+    pub locks: Vec<Lock>,
+    /// Where its rows are in the archive, in the archive's order.
+    pub rows: Vec<Rows>,
+    /// How much work it is, counted in bytes of rows in the archive.
+    pub weight: u64,
+}
+
+/// What a part does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PartKind {
+    /// Makes what comes before rows.
+    Definitions,
+    /// Loads rows.
+    Rows,
+    /// Makes what comes after rows.
+    AfterRows,
+    /// Grants and revokes, and what else may fail without harm. Not one transaction: it can be repeated.
+    Privileges,
+    /// Fills a materialized view.
+    Refresh,
+    /// Makes event triggers, and is the end.
+    Finish,
+}
+
+/// A table that a part locks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Lock {
+    /// The table.
+    pub table: Place,
+    /// Whether nobody else may have it.
+    pub alone: bool,
+}
+
+/// A block of data of a part.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rows {
+    /// Its entry.
+    pub entry: Place,
+    /// The entry's dump id, by which the block is known.
+    pub dump_id: i32,
+    /// Where it is in the file, when that is known.
+    pub bytes: Option<Range<u64>>,
+    /// Whether the table may be emptied before, which lets rows be written frozen and without WAL.
+    pub empties: bool,
+}
+
+impl Rows {
+    /// How long it is, in bytes; 0 where that is not known.
+    #[must_use]
+    pub fn length(&self) -> u64 {
+        self.bytes.as_ref().map_or(0, |bytes| bytes.end.saturating_sub(bytes.start))
+    }
+}
+
+/// Divides what is kept into parts. `file_length` in bytes is where the last block ends, or unknown, and with it where
+/// any block is.
+#[must_use]
+pub fn parts(contents: &Contents, selection: &Selection, file_length: Option<u64>) -> Vec<Part> {
+    let kept: HashSet<i32> = selection.kept.iter().copied().collect();
+    let mut division = Division {
+        entries: contents.entries(),
+        needs: Needs::of(contents.entries(), false),
+        by_id: contents.entries().iter().enumerate().map(|(at, entry)| (entry.dump_id, at)).collect(),
+        extents: extents(contents, file_length),
+        parts: Vec::new(),
+        part_of: HashMap::new(),
+    };
+    let kept: Vec<Place> = (0..contents.entries().len())
+        .filter(|at| contents.entries().get(*at).is_some_and(|entry| kept.contains(&entry.dump_id)))
+        .collect();
+    division.divide(&kept);
+    division.parts
+}
+
+/// The places of the entries that every archive begins with: they say how the rest is to be read.
+#[must_use]
+pub fn preamble(contents: &Contents) -> Vec<Place> {
+    let is_preamble = |(_, entry): &(usize, &Entry)| is_preamble(entry);
+    contents.entries().iter().enumerate().filter(is_preamble).map(|(at, _)| at).collect()
+}
+
+fn is_preamble(entry: &Entry) -> bool {
+    matches!(entry.desc, ObjectType::Encoding | ObjectType::StdStrings | ObjectType::SearchPath)
+}
+
+/// Where each block is: from its offset to the next one's, whoever's that is.
+fn extents(contents: &Contents, file_length: Option<u64>) -> HashMap<i32, Range<u64>> {
+    let Some(end) = file_length.filter(|_| contents.offsets_known()) else { return HashMap::new() };
+    let mut starts: Vec<(u64, i32)> =
+        contents.data_entries().map(|entry| (entry.offset, entry.dump_id)).collect();
+    starts.sort_unstable();
+    let ends = starts.iter().skip(1).map(|(offset, _)| *offset).chain([end]);
+    starts.iter().zip(ends).map(|((start, id), end)| (*id, *start..end)).collect()
+}
+
+/// What of the archive an entry belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Phase {
+    Definitions,
+    Rows,
+    AfterRows,
+    Privileges,
+    Refresh,
+    Finish,
+}
+
+struct Division<'a> {
+    entries: &'a [Entry],
+    needs: Needs<'a>,
+    by_id: HashMap<i32, Place>,
+    extents: HashMap<i32, Range<u64>>,
+    parts: Vec<Part>,
+    /// The part of each entry that has one already.
+    part_of: HashMap<Place, usize>,
+}
+
+impl Division<'_> {
+    fn divide(&mut self, kept: &[Place]) {
+        let mut phases: BTreeMap<Phase, Vec<Place>> = BTreeMap::new();
+        let mut known: HashMap<Place, Phase> = HashMap::new();
+        for at in kept {
+            let Some(entry) = self.entries.get(*at).filter(|entry| !is_preamble(entry)) else { continue };
+            let phase = self.phase(entry, &known);
+            known.insert(*at, phase);
+            phases.entry(phase).or_default().push(*at);
+        }
+        let mut of = |phase| phases.remove(&phase).unwrap_or_default();
+        let (definitions, rows, after_rows) = (of(Phase::Definitions), of(Phase::Rows), of(Phase::AfterRows));
+        let (privileges, refresh, finish) = (of(Phase::Privileges), of(Phase::Refresh), of(Phase::Finish));
+        self.definitions(&definitions);
+        self.rows(&rows);
+        self.after_rows(&after_rows);
+        let all = |parts: &[Part]| (0..parts.len()).collect::<Vec<usize>>();
+        if !privileges.is_empty() {
+            let needs = all(&self.parts);
+            self.push("privileges".to_owned(), PartKind::Privileges, privileges, needs);
+        }
+        for at in refresh {
+            let name = self.entries.get(at).map(describe).unwrap_or_default();
+            let needs = all(&self.parts);
+            self.push(name, PartKind::Refresh, vec![at], needs);
+        }
+        let needs = all(&self.parts);
+        self.push("end".to_owned(), PartKind::Finish, finish, needs);
+    }
+
+    fn phase(&self, entry: &Entry, known: &HashMap<Place, Phase>) -> Phase {
+        let owner = || entry.dependencies.iter().find_map(|id| self.by_id.get(id));
+        match (&entry.desc, entry.section) {
+            (ObjectType::Acl | ObjectType::DefaultAcl, _) => Phase::Privileges,
+            // Whoever restores may not be the owner of an extension, nor the one who makes a schema public.
+            (ObjectType::Comment, _) if super::name(entry).starts_with("EXTENSION ") => Phase::Privileges,
+            (ObjectType::Schema, _) if super::name(entry) == needs::PUBLIC => Phase::Privileges,
+            (desc, _) if needs::is_about(desc) => {
+                owner().and_then(|at| known.get(at)).copied().unwrap_or(Phase::Privileges)
+            }
+            (ObjectType::MaterializedViewData, _) => Phase::Refresh,
+            (ObjectType::EventTrigger, _) => Phase::Finish,
+            (ObjectType::Other(desc), _) if desc == "STATISTICS DATA" => Phase::AfterRows,
+            (ObjectType::StatisticsData, _) | (_, Section::PostData) => Phase::AfterRows,
+            (_, Section::Data) => Phase::Rows,
+            _ => Phase::Definitions,
+        }
+    }
+
+    fn push(&mut self, name: String, kind: PartKind, entries: Vec<Place>, needs: Vec<usize>) -> usize {
+        let index = self.parts.len();
+        self.part_of.extend(entries.iter().map(|at| (*at, index)));
+        self.parts.push(Part { name, kind, entries, needs, locks: Vec::new(), rows: Vec::new(), weight: 0 });
+        index
+    }
+
+    fn definitions(&mut self, entries: &[Place]) {
+        for (number, chunk) in entries.chunks(MOST_DEFINITIONS).enumerate() {
+            let before = self.parts.len().checked_sub(1).into_iter().collect();
+            self.push(format!("definitions {}", number + 1), PartKind::Definitions, chunk.to_vec(), before);
+        }
+    }
+
+    /// The last part of the definitions, on which all rows wait.
+    fn last_definitions(&self) -> Vec<usize> {
+        let is_definitions = |part: &Part| part.kind == PartKind::Definitions;
+        self.parts.iter().rposition(is_definitions).into_iter().collect()
+    }
+
+    fn rows(&mut self, entries: &[Place]) {
+        let needs = self.last_definitions();
+        let mut group = Group::default();
+        let mut sequences = Vec::new();
+        let mut number = 0;
+        for at in entries {
+            let Some(entry) = self.entries.get(*at) else { continue };
+            match self.block(*at, entry) {
+                // Values of sequences, and what comes before the large objects that it is about.
+                None if entry.desc == ObjectType::SequenceSet => sequences.push(*at),
+                None => group.entries.push(*at),
+                Some(rows)
+                    if rows.bytes.is_none() || rows.length() >= LARGE || entry.desc == ObjectType::Blobs =>
+                {
+                    let metadata =
+                        if entry.desc == ObjectType::Blobs { group.take_entries() } else { Vec::new() };
+                    self.rows_part(describe(entry), metadata, vec![rows], &needs);
+                }
+                Some(rows) => {
+                    let more = group.bytes + rows.length();
+                    if group.rows.len() >= MOST_TABLES || more > TOGETHER {
+                        number += 1;
+                        self.group_part(number, &mut group, &needs);
+                    }
+                    group.bytes += rows.length();
+                    group.rows.push(rows);
+                }
+            }
+        }
+        self.group_part(number + 1, &mut group, &needs);
+        for (number, chunk) in sequences.chunks(MOST_DEFINITIONS).enumerate() {
+            self.push(format!("sequences {}", number + 1), PartKind::Rows, chunk.to_vec(), needs.clone());
+        }
+    }
+
+    fn group_part(&mut self, number: usize, group: &mut Group, needs: &[usize]) {
+        let Group { entries, rows, .. } = std::mem::take(group);
+        if !entries.is_empty() || !rows.is_empty() {
+            self.rows_part(format!("small tables {number}"), entries, rows, needs);
+        }
+    }
+
+    fn rows_part(&mut self, name: String, mut entries: Vec<Place>, rows: Vec<Rows>, needs: &[usize]) {
+        entries.extend(rows.iter().map(|rows| rows.entry));
+        entries.sort_unstable();
+        let weight = rows.iter().map(Rows::length).sum();
+        let index = self.push(name, PartKind::Rows, entries, needs.to_vec());
+        if let Some(part) = self.parts.get_mut(index) {
+            (part.rows, part.weight) = (rows, weight);
+        }
+    }
+
+    /// The block of an entry that has one.
+    fn block(&self, at: Place, entry: &Entry) -> Option<Rows> {
+        if !super::has_block(entry) {
+            return None;
+        }
+        let bytes = self.extents.get(&entry.dump_id).cloned();
+        Some(Rows { entry: at, dump_id: entry.dump_id, bytes, empties: self.has_table_for_itself(entry) })
+    }
+
+    /// Whether rows go into a table that nothing else fills: an ordinary one, and not by way of the root of its
+    /// partitions.
+    fn has_table_for_itself(&self, entry: &Entry) -> bool {
+        let own = qualified_name(entry);
+        let table = self.needs.relation(&own).and_then(|at| self.entries.get(at));
+        let into = entry.copy_stmt.as_deref().and_then(|copy| {
+            let tokens = sql::tokens(copy);
+            sql::name_at(&tokens, sql::after(&tokens, &["copy"])?, &own.schema)
+        });
+        table.is_some_and(|table| table.desc == ObjectType::Table && !is_partitioned(table))
+            && into.is_none_or(|into| into == (own.schema, own.name))
+    }
+
+    fn after_rows(&mut self, entries: &[Place]) {
+        let levels = self.levels(entries);
+        let mut groups: BTreeMap<Key, Vec<Place>> = BTreeMap::new();
+        let mut key_of: HashMap<Place, Key> = HashMap::new();
+        for at in entries {
+            let Some(entry) = self.entries.get(*at) else { continue };
+            let owner = || entry.dependencies.iter().find_map(|id| key_of.get(self.by_id.get(id)?));
+            let level = levels.get(at).copied().unwrap_or_default();
+            let key = match owner().filter(|_| needs::is_about(&entry.desc)) {
+                Some(key) => *key,
+                None => self.key(*at, entry, level),
+            };
+            key_of.insert(*at, key);
+            groups.entry(key).or_default().push(*at);
+        }
+        for (key, entries) in groups {
+            let most = if key.alone.is_some() { usize::MAX } else { MOST_TABLES };
+            for (number, chunk) in entries.chunks(most.min(entries.len().max(1))).enumerate() {
+                self.after_rows_part(key, number, chunk);
+            }
+        }
+    }
+
+    fn after_rows_part(&mut self, key: Key, number: usize, chunk: &[Place]) {
+        let alone = key.alone.and_then(|at| self.entries.get(at)).map(describe);
+        let name = alone.unwrap_or_else(|| {
+            let what = if key.index { "indexes" } else { "constraints, triggers and rules" };
+            match key.beside.and_then(|part| self.parts.get(part)) {
+                Some(part) => format!("{what} of {}, {}", part.name, number + 1),
+                None => format!("{what} {}.{}", key.level + 1, number + 1),
+            }
+        });
+        let mut needs: BTreeSet<usize> = self.last_definitions().into_iter().collect();
+        let mut locks: BTreeMap<Place, bool> = BTreeMap::new();
+        for at in chunk {
+            let Some(entry) = self.entries.get(*at) else { continue };
+            let tables = self.tables(entry);
+            needs.extend(self.before(*at).filter_map(|at| self.part_of.get(&at)));
+            needs.extend(self.rows_of(&tables).filter_map(|at| self.part_of.get(&at)));
+            for table in tables {
+                *locks.entry(table).or_default() |= entry.desc != ObjectType::Index;
+            }
+        }
+        let weight =
+            chunk.iter().filter_map(|at| self.entries.get(*at)).map(|entry| self.bytes_of(entry)).sum();
+        let index = self.push(name, PartKind::AfterRows, chunk.to_vec(), Vec::new());
+        if let Some(part) = self.parts.get_mut(index) {
+            // Entries of one chunk may be about one another.
+            part.needs = needs.into_iter().filter(|need| *need < index).collect();
+            part.locks = locks.into_iter().map(|(table, alone)| Lock { table, alone }).collect();
+            part.weight = weight;
+        }
+    }
+
+    /// What shares a part with an entry.
+    fn key(&self, at: Place, entry: &Entry, level: usize) -> Key {
+        let index = matches!(entry.desc, ObjectType::Index | ObjectType::Constraint);
+        let costly = index || matches!(entry.desc, ObjectType::FkConstraint | ObjectType::CheckConstraint);
+        let alone = (costly && (self.extents.is_empty() || self.bytes_of(entry) >= LARGE)).then_some(at);
+        let beside = || {
+            let tables = self.tables(entry);
+            self.rows_of(&tables).find_map(|rows| self.part_of.get(&rows)).copied()
+        };
+        Key { level, index, beside: if index { beside() } else { None }, alone }
+    }
+
+    /// How many bytes of rows an entry that follows them has to look at.
+    fn bytes_of(&self, entry: &Entry) -> u64 {
+        let tables = self.tables(entry);
+        let ids = self.rows_of(&tables).filter_map(|at| self.entries.get(at)).map(|rows| rows.dump_id);
+        ids.filter_map(|id| self.extents.get(&id)).map(|bytes| bytes.end - bytes.start).sum()
+    }
+
+    /// How many others an entry has before it, one after the other, since the rows.
+    fn levels(&self, entries: &[Place]) -> HashMap<Place, usize> {
+        let mut levels: HashMap<Place, usize> = HashMap::new();
+        for at in entries {
+            let before = self.before(*at).filter_map(|before| levels.get(&before)).max();
+            let level = before.map_or(0, |level| level + 1);
+            levels.insert(*at, level);
+        }
+        levels
+    }
+
+    /// The entries that pg_dump, or we, want before this one.
+    fn before(&self, at: Place) -> impl Iterator<Item = Place> {
+        let ids = self.entries.get(at).map(|entry| entry.dependencies.as_slice()).unwrap_or_default();
+        let told = ids.iter().filter_map(|id| self.by_id.get(id).copied());
+        told.chain(self.needs.entries_needed(at).map(|(at, _)| at))
+    }
+
+    /// The tables that an entry is about, with all their partitions.
+    fn tables(&self, entry: &Entry) -> BTreeSet<Place> {
+        let is_table = |at: &Place| {
+            let is = |entry: &Entry| {
+                matches!(
+                    entry.desc,
+                    ObjectType::Table | ObjectType::ForeignTable | ObjectType::MaterializedView
+                )
+            };
+            self.entries.get(*at).is_some_and(is)
+        };
+        let named: Vec<Place> = entry
+            .dependencies
+            .iter()
+            .filter_map(|id| self.by_id.get(id).copied())
+            .filter(is_table)
+            .chain(self.ends_of_key(entry))
+            .collect();
+        named.into_iter().flat_map(|table| self.needs.family(table)).collect()
+    }
+
+    fn ends_of_key(&self, entry: &Entry) -> Vec<Place> {
+        if entry.desc != ObjectType::FkConstraint {
+            return Vec::new();
+        }
+        let key = Needs::foreign_key(entry);
+        key.iter().flat_map(|key| [&key.from, &key.to]).filter_map(|name| self.needs.relation(name)).collect()
+    }
+
+    /// The entries that hold the rows of these tables.
+    fn rows_of(&self, tables: &BTreeSet<Place>) -> impl Iterator<Item = Place> {
+        let names = tables.iter().filter_map(|at| self.entries.get(*at)).map(qualified_name);
+        names.filter_map(|name| self.needs.rows(&name))
+    }
+}
+
+/// What entries after the rows share when they share a part.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Key {
+    level: usize,
+    index: bool,
+    /// The part that loads the rows.
+    beside: Option<usize>,
+    /// The entry, when it is worth a part of its own.
+    alone: Option<Place>,
+}
+
+/// Small tables on their way into a part.
+#[derive(Debug, Default)]
+struct Group {
+    entries: Vec<Place>,
+    rows: Vec<Rows>,
+    bytes: u64,
+}
+
+impl Group {
+    fn take_entries(&mut self) -> Vec<Place> {
+        std::mem::take(&mut self.entries)
+    }
+}

@@ -1,0 +1,385 @@
+//! Loads a dump part by part while the parts come from the server, each by a pg_restore of its own.
+//!
+//! A part is a small archive, made on the fly from the dump's own entries and the blocks of rows as they arrive, and fed to
+//! `pg_restore --single-transaction`. The last command in it notes in a schema of ours which entries are done, in that
+//! same transaction: so whatever is killed when, each entry is in the copy exactly once, and what is not there yet is all
+//! that a further attempt fetches and loads. The last part takes that schema away, and writes into the copy's mark that
+//! all went through.
+
+mod feed;
+mod marks;
+mod stream;
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use async_trait::async_trait;
+use futures_util::FutureExt as _;
+use futures_util::stream::{FuturesUnordered, StreamExt as _};
+use journal::event::{Detail, Failure, Process};
+use journal::step::{Context, Intent, Observed, Step};
+use serde::{Deserialize, Serialize};
+use tokio::sync::{Semaphore, mpsc};
+use url::Url;
+
+use self::feed::{Fault, give};
+use self::stream::{Came, Whole};
+
+use super::catalog::Selected;
+use super::contents::{Head, Heads, Way, way};
+use super::create_database::{Mark, comment_of, require_ours};
+use super::load::{self, Load};
+use super::{
+    Secrets, Settings, application_name, asked_to_stop, end_leftovers, outcome, read, server, shortened,
+    write,
+};
+use crate::contents::{self, PartKind, Piece, RestorePart, Rows, Schedule, Selection};
+use crate::world::postgres::Server;
+use crate::world::process::{Identity, Input, Program};
+use crate::world::web::{Meta, Web};
+
+/// The step. A dump that had to be brought here as a file is loaded from it as ever.
+pub struct Parts {
+    /// Where, and how.
+    pub load: Load,
+    /// User and password of the backup server.
+    pub secrets: Secrets,
+    /// What was read already.
+    pub heads: Heads,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Plan {
+    /// How many parts there are in all.
+    parts: u64,
+    /// Entries that are restored.
+    entries: u64,
+    /// Bytes of rows that come from the server.
+    bytes: u64,
+    jobs: u16,
+    application_name: String,
+}
+
+/// What came of it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Loaded {
+    entries: u64,
+    /// Entries that an earlier attempt had loaded.
+    kept: u64,
+    /// Bytes of rows that came from the server in this attempt.
+    bytes: u64,
+    /// Errors that are known to be harmless, in pg_restore's words.
+    tolerated: Vec<String>,
+}
+
+/// Everything that the parts of one attempt share.
+struct Attempt<'a> {
+    at: &'a Context<'a>,
+    settings: &'a Settings,
+    head: Arc<Head>,
+    parts: Vec<RestorePart>,
+    /// Dump ids of what is done.
+    done: HashSet<i32>,
+    preamble: Vec<Piece>,
+    server: Server,
+    web: Web,
+    url: Url,
+    meta: Meta,
+    application_name: String,
+    /// Whether the dump comes in one piece, as it is.
+    streamed: bool,
+    workers: Semaphore,
+    came: AtomicU64,
+    /// How many bytes of rows are to come, when that is known.
+    total: Option<u64>,
+}
+
+impl Parts {
+    fn settings(&self) -> &Settings {
+        &self.load.settings
+    }
+
+    /// The head of the dump, and how what is kept of it is divided. The same each time.
+    async fn divided(
+        &self,
+        at: &Context<'_>,
+        streamed: bool,
+    ) -> Result<(Arc<Head>, Vec<RestorePart>), Failure> {
+        let backup = super::backup(at).await?;
+        let head = self.heads.of(&self.secrets, &backup).await?;
+        let selected: Selected = outcome(at, "catalog").await?;
+        let selection: Selection = super::attached(at, &selected.selection, "what is restored").await?;
+        let parts = contents::parts(&head.contents, &selection, backup.bytes.filter(|_| !streamed));
+        Ok((head, parts))
+    }
+
+    async fn attempt<'a>(&'a self, at: &'a Context<'a>, plan: &Plan) -> Result<Attempt<'a>, Failure> {
+        let streamed = way(at).await? == Way::Stream;
+        let (head, parts) = self.divided(at, streamed).await?;
+        let server = server(at, self.settings()).await?;
+        let session = server.connect(&self.settings().database, &plan.application_name).await?;
+        require_ours(&session, &self.settings().database, at.run()).await?;
+        let done = marks::read(&session).await?;
+        let backup = super::backup(at).await?;
+        let url = backup.url(&self.secrets)?;
+        let is_left = |rows: &&Rows| !done.contains(&rows.dump_id);
+        let left = parts.iter().flat_map(|part| &part.rows).filter(is_left).map(Rows::length).sum();
+        let total = if streamed { backup.bytes } else { Some(left) };
+        Ok(Attempt {
+            at,
+            settings: self.settings(),
+            preamble: contents::preamble(&head.contents).into_iter().map(Piece::Entry).collect(),
+            head,
+            parts,
+            done,
+            server,
+            web: self.secrets.web()?,
+            meta: backup.meta(&url),
+            url,
+            application_name: plan.application_name.clone(),
+            streamed,
+            workers: Semaphore::new(usize::from(plan.jobs.max(1))),
+            came: AtomicU64::new(0),
+            total,
+        })
+    }
+}
+
+/// A small archive on its way into the copy.
+struct Archive<'p> {
+    /// What is in it, for messages.
+    name: String,
+    head: Vec<u8>,
+    /// The blocks that follow.
+    rows: Vec<&'p Rows>,
+    /// Dump ids of what is in it.
+    ids: Vec<i32>,
+    /// Whether it is one transaction.
+    atomic: bool,
+}
+
+impl Attempt<'_> {
+    /// Loads what is missing, by so many workers.
+    async fn run(&self, jobs: u16) -> Result<Loaded, Failure> {
+        let is_done = |part: &RestorePart| part.kind != PartKind::Finish && self.left(part).is_empty();
+        let done =
+            self.parts.iter().enumerate().filter(|(_, part)| is_done(part)).map(|(at, _)| at).collect();
+        let mut schedule = Schedule::new(&self.parts, usize::from(jobs), self.streamed, done);
+        let (mut running, mut tolerated) = (FuturesUnordered::new(), Vec::new());
+        let (tell, mut told) = mpsc::channel(1);
+        let mut stream = std::pin::pin!(self.stream(tell));
+        let mut streaming = self.streamed && self.total_left() > 0;
+        let mut stop = std::pin::pin!(asked_to_stop(self.at));
+        loop {
+            loop {
+                let begun = schedule.begin();
+                if begun.is_empty() {
+                    break;
+                }
+                running.push(self.load(begun).boxed());
+            }
+            if running.is_empty() && !streaming {
+                break;
+            }
+            // What is dropped on the way out of here is ended, and its transaction with it.
+            tokio::select! {
+                Some(ended) = running.next() => {
+                    let (parts, harmless) = ended?;
+                    tolerated.extend(harmless);
+                    parts.into_iter().for_each(|part| schedule.end(part));
+                }
+                Some(came) = told.recv() => {
+                    let small = take_in(came, &mut schedule);
+                    running.extend(small.map(|blocks| self.load_small(blocks).boxed()));
+                }
+                ended = &mut stream, if streaming && schedule.rows_may_come() => {
+                    ended?;
+                    streaming = false;
+                    // The last that it told may be still to be heard.
+                    if let Ok(came) = told.try_recv() {
+                        let small = take_in(came, &mut schedule);
+                    running.extend(small.map(|blocks| self.load_small(blocks).boxed()));
+                    }
+                }
+                () = &mut stop => {
+                    return Err(Failure { stopped: true, ..Failure::new("stopped between two parts") });
+                }
+            }
+        }
+        let entries: usize = self.parts.iter().map(|part| part.entries.len()).sum();
+        Ok(Loaded {
+            entries: entries as u64,
+            kept: self.done.len() as u64,
+            bytes: self.came.load(Ordering::Relaxed),
+            tolerated: shortened(tolerated),
+        })
+    }
+
+    /// How many blocks of rows are still to be loaded.
+    fn total_left(&self) -> usize {
+        self.parts
+            .iter()
+            .flat_map(|part| &part.rows)
+            .filter(|rows| !self.done.contains(&rows.dump_id))
+            .count()
+    }
+
+    /// The entries of a part that are not done.
+    fn left(&self, part: &RestorePart) -> Vec<(contents::Place, i32)> {
+        let entries = self.head.contents.entries();
+        let ids = part.entries.iter().filter_map(|at| Some((*at, entries.get(*at)?.dump_id)));
+        ids.filter(|(_, id)| !self.done.contains(id)).collect()
+    }
+
+    /// The archive of what is not done of these parts, which are of one kind.
+    fn archive(&self, indexes: &[usize]) -> Archive<'_> {
+        let parts: Vec<&RestorePart> = indexes.iter().filter_map(|index| self.parts.get(*index)).collect();
+        let is = |kind: PartKind| parts.iter().any(|part| part.kind == kind);
+        let left: Vec<(contents::Place, i32)> = parts.iter().flat_map(|part| self.left(part)).collect();
+        let is_left = |rows: &&Rows| !self.done.contains(&rows.dump_id);
+        let rows: Vec<&Rows> = parts.iter().flat_map(|part| &part.rows).filter(is_left).collect();
+        let by_place: HashMap<contents::Place, &Rows> = rows.iter().map(|rows| (rows.entry, *rows)).collect();
+        let ids: Vec<i32> = left.iter().map(|(_, id)| *id).collect();
+        let mut pieces = self.preamble.clone();
+        if is(PartKind::Finish) {
+            pieces.push(Piece::Sql(marks::take_away(&Mark::reached(self.at.run(), self.at.step()))));
+        }
+        for (place, _) in left {
+            match by_place.get(&place) {
+                Some(rows) => {
+                    pieces.extend(rows.empties.then_some(Piece::Truncate(place)));
+                    pieces.push(Piece::Rows { at: place, freeze: rows.empties });
+                }
+                None => pieces.push(Piece::Entry(place)),
+            }
+        }
+        let atomic = !is(PartKind::Privileges);
+        if atomic && !is(PartKind::Finish) {
+            pieces.push(Piece::Sql(marks::done(&ids)));
+        }
+        let name = match parts.as_slice() {
+            [part] => part.name.clone(),
+            [part, others @ ..] => format!("{} and {} more", part.name, others.len()),
+            [] => String::new(),
+        };
+        Archive { name, head: self.head.original.excerpt(&pieces), rows, ids, atomic }
+    }
+
+    /// Loads parts in one transaction, with rows that come straight from the server. Gives the errors that are harmless.
+    async fn load(&self, parts: Vec<usize>) -> Result<(Vec<usize>, Vec<String>), Failure> {
+        let mut archive = self.archive(&parts);
+        let rows = std::mem::take(&mut archive.rows);
+        let bytes = rows.iter().map(|rows| rows.length()).sum();
+        let harmless = self.restore(archive, bytes, async |input| self.feed(input, &rows).await).await?;
+        Ok((parts, harmless))
+    }
+
+    /// Runs pg_restore on an archive; `feed` writes what follows its head.
+    async fn restore(
+        &self,
+        archive: Archive<'_>,
+        bytes: u64,
+        feed: impl AsyncFnOnce(&mut Input) -> Result<(), Fault>,
+    ) -> Result<Vec<String>, Failure> {
+        let Archive { name, head, ids, atomic, .. } = archive;
+        let named = |failure: Failure| Failure { message: format!("{name}: {}", failure.message), ..failure };
+        let conninfo = self.server.conninfo(&self.settings.database, Some(&self.application_name));
+        let program = Program::new(&self.settings.pg_restore)
+            .arg("--no-password")
+            .arg(format!("--dbname={conninfo}"))
+            .env("LC_ALL", "C");
+        let program = if atomic { program.arg("--single-transaction") } else { program };
+        let _worker = self.workers.acquire().await.map_err(|error| Failure::new(error.to_string()))?;
+        let (running, mut input) = program.start_fed()?;
+        let Identity { pid, start_time, boot_id } = running.identity()?;
+        self.at.child_started(Process { pid, start_time, boot_id }, &program.name()).await?;
+        let feed = async move {
+            let fed = async {
+                give(&mut input, &head).await?;
+                drop(head);
+                feed(&mut input).await
+            };
+            match fed.await {
+                Ok(()) | Err(Fault::Closed) => Ok(()),
+                Err(Fault::Failed(failure)) => Err(failure),
+            }
+        };
+        let finish = async { running.finish(|_| true).await.map_err(Failure::from) };
+        // When the feed fails, pg_restore is ended before it can commit.
+        let ((), ended) = tokio::try_join!(feed, finish).map_err(named)?;
+        self.at.child_ended(pid, &ended.ending()).await?;
+        let (tolerated, _) = load::judge(self.at, &self.settings.database, &ended).await.map_err(named)?;
+        if !atomic {
+            let session = self.server.connect(&self.settings.database, &self.application_name).await?;
+            session.execute(&marks::done(&ids)).await?;
+        }
+        let told = serde_json::json!({ "entries": ids.len(), "bytes": bytes });
+        self.at.part_done(&name, write(&told)).await?;
+        Ok(tolerated)
+    }
+}
+
+/// Takes in what came of the stream, and gives what is to be loaded of it.
+fn take_in(came: Came, schedule: &mut Schedule<'_>) -> Option<Vec<Whole>> {
+    match came {
+        Came::Small(blocks) => {
+            blocks.iter().for_each(|block| schedule.came(block.part, block.bytes.len() as u64));
+            Some(blocks)
+        }
+        Came::Loaded { part, bytes } => {
+            schedule.came(part, bytes);
+            schedule.end(part);
+            None
+        }
+    }
+}
+
+#[async_trait]
+impl Step for Parts {
+    async fn intend(&self, at: &Context<'_>) -> Result<Intent, Failure> {
+        let way = way(at).await?;
+        if way == Way::File {
+            return self.load.intend(at).await;
+        }
+        let (_, parts) = self.divided(at, way == Way::Stream).await?;
+        let entries: usize = parts.iter().map(|part| part.entries.len()).sum();
+        Ok(Intent::Do(write(&Plan {
+            parts: parts.len() as u64,
+            entries: entries as u64,
+            bytes: parts.iter().flat_map(|part| &part.rows).map(Rows::length).sum(),
+            jobs: self.load.given.jobs,
+            application_name: application_name(at),
+        })))
+    }
+
+    async fn observe(&self, at: &Context<'_>, intent: &Detail) -> Result<Observed, Failure> {
+        if way(at).await? == Way::File {
+            return self.load.observe(at, intent).await;
+        }
+        let plan: Plan = read(intent)?;
+        let server = server(at, self.settings()).await?;
+        end_leftovers(at, &server, &self.settings().maintdb).await?;
+        let session = server.connect(&self.settings().maintdb, "pg_staging").await?;
+        let comment = comment_of(&session, &self.settings().database).await?.unwrap_or_default();
+        if Mark::what_is_done(&comment, at.run()) == Some(at.step()) {
+            let loaded =
+                Loaded { entries: plan.entries, kept: plan.entries, bytes: 0, tolerated: Vec::new() };
+            return Ok(Observed::Done(write(&loaded)));
+        }
+        Ok(Observed::Absent)
+    }
+
+    async fn act(&self, at: &Context<'_>, intent: &Detail) -> Result<Detail, Failure> {
+        if way(at).await? == Way::File {
+            return self.load.act(at, intent).await;
+        }
+        let plan: Plan = read(intent)?;
+        Ok(write(&self.attempt(at, &plan).await?.run(plan.jobs).await?))
+    }
+
+    /// What it loaded is in the copy, and goes with it.
+    async fn undo(&self, at: &Context<'_>, intent: &Detail) -> Result<Detail, Failure> {
+        self.load.undo(at, intent).await
+    }
+}
