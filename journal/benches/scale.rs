@@ -1,7 +1,8 @@
 //! A journal with 100,000 runs of ten events: what it costs to ask it, and to append to it.
 //!
 //! `cargo bench -p journal --bench scale` makes one beside the target folder (once; it is used again) and prints what
-//! each question takes, each in a process of its own as a command would be, with the most memory that it had.
+//! each question takes, each in a process of its own as a command would be, how much of that on processors, and the most
+//! memory that it had.
 //! `SCALE_RUNS` is another number of runs.
 
 #![allow(
@@ -26,6 +27,8 @@ use journal::event::Event;
 use journal::query::Query;
 use journal::store::files::FileStore;
 use journal::store::{Adopted, Claim, Store as _};
+use rustix::time::ClockId;
+
 use material::{BEGINNING, Story, actor, run_id, started};
 
 /// So many runs are written at a time.
@@ -54,11 +57,15 @@ fn main() {
         ("claim, ten appends, publish", None),
         ("the same in an empty journal", None),
     ] {
-        let mut taken: Vec<(Duration, u64)> = (0..ROUNDS).map(|_| alone(task, runs)).collect();
-        taken.sort_unstable();
-        let (time, memory) = (taken[ROUNDS / 2].0, taken.iter().map(|(_, memory)| *memory).max().unwrap());
+        let mut taken: Vec<Taken> = (0..ROUNDS).map(|_| alone(task, runs)).collect();
+        let memory = taken.iter().map(|taken| taken.memory).max().unwrap();
+        let mut median = |of: fn(&Taken) -> Duration| {
+            taken.sort_unstable_by_key(of);
+            of(&taken[ROUNDS / 2]).as_secs_f64() * 1000.0
+        };
+        let (time, busy) = (median(|taken| taken.time), median(|taken| taken.busy));
         let promised = most.map_or_else(String::new, |most| format!(" (promised: under {most} ms, 64 MB)"));
-        println!("{task}: {:.1} ms, {} MB{promised}", time.as_secs_f64() * 1000.0, memory / 1024);
+        println!("{task}: {time:.1} ms, {busy:.1} ms of a processor, {} MB{promised}", memory / 1024);
     }
 }
 
@@ -103,16 +110,24 @@ fn generate(folder: &Path, runs: u32) {
     println!("{runs} runs written in {:.0} s", begun.elapsed().as_secs_f64());
 }
 
-/// What a task takes in a process of its own, and its most memory in kB.
-fn alone(task: &str, runs: u32) -> (Duration, u64) {
+/// What a task takes in a process of its own.
+struct Taken {
+    time: Duration,
+    /// On processors, by all threads.
+    busy: Duration,
+    /// The most there was, in kB.
+    memory: u64,
+}
+
+fn alone(task: &str, runs: u32) -> Taken {
     let mut command = Command::new(std::env::current_exe().unwrap());
     let output = command.env("SCALE_TASK", task).env("SCALE_RUNS", runs.to_string()).output().unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
-    let mut words = text.split_whitespace().map(|word| word.parse::<u64>().unwrap());
-    let Some((micros, memory)) = words.next().zip(words.next()) else {
+    let words: Vec<u64> = text.split_whitespace().map(|word| word.parse().unwrap()).collect();
+    let [time, busy, memory] = words[..] else {
         panic!("{task}: {}", String::from_utf8_lossy(&output.stderr));
     };
-    (Duration::from_micros(micros), memory)
+    Taken { time: Duration::from_micros(time), busy: Duration::from_micros(busy), memory }
 }
 
 fn perform(task: &str, folder: &Path, runs: u32) {
@@ -142,7 +157,9 @@ fn perform(task: &str, folder: &Path, runs: u32) {
         "the same in an empty journal" => append(empty.path()),
         other => panic!("no task '{other}'"),
     }
-    println!("{} {}", begun.elapsed().as_micros(), most_memory());
+    let time = begun.elapsed();
+    let busy = Duration::try_from(rustix::time::clock_gettime(ClockId::ProcessCPUTime)).unwrap();
+    println!("{} {} {}", time.as_micros(), busy.as_micros(), most_memory());
 }
 
 fn history(folder: &Path, query: &Query) -> usize {

@@ -137,7 +137,7 @@ impl<'a> Looking<'a> {
                 if against.is_some_and(|against| against.entries == number) {
                     asked = Some(chain);
                 }
-                self.take(entry, &mut pruned);
+                self.take(&entry, &mut pruned);
             }
             if rows.len() < ENTRIES {
                 break;
@@ -158,7 +158,7 @@ impl<'a> Looking<'a> {
         Ok(())
     }
 
-    fn take(&mut self, entry: Entry, pruned: &mut BTreeSet<RunId>) {
+    fn take(&mut self, entry: &Entry, pruned: &mut BTreeSet<RunId>) {
         let run = entry.run;
         match entry.fact.as_str() {
             "event" => {
