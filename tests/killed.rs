@@ -12,8 +12,11 @@ mod trace;
 
 use std::panic::AssertUnwindSafe;
 
+use journal::codec;
+use journal::event::{Envelope, Event, Hash};
 use rustix::process::Signal;
 
+use crate::run_file;
 use crate::stage::{Asked, Conduct, Plan, Program, Serving, Site, SiteOptions, wait_until};
 use held::{
     Gate, Place, ScriptLock, wait_until_scripts_ended, wait_until_scripts_wait, wait_until_waiting, waiting,
@@ -302,6 +305,55 @@ fn a_download_killed_half_way_is_gone_on_with_from_the_byte_that_was_there() {
             Then::RollBack => is_as_before(&scene, &when),
         }
     }
+}
+
+/// Makes what the run last recorded of its download something that was recorded before the machine was started again.
+fn started_again(scene: &Scene<'_>, id: &str) {
+    let mut events: Vec<Envelope> =
+        run_file::events(&scene.site, id).iter().map(|bytes| codec::decode(bytes).unwrap()).collect();
+    let is_durable = |envelope: &&mut Envelope| matches!(&envelope.event, Event::PartDone { part, .. } if part == "durable");
+    let durable = events.iter_mut().rev().find(is_durable).unwrap();
+    let Event::PartDone { detail, .. } = &mut durable.event else { unreachable!() };
+    detail.insert("boot_id".to_owned(), "00000000-0000-4000-8000-000000000000".into());
+    let mut encoded: Vec<Vec<u8>> = Vec::new();
+    for mut envelope in events {
+        envelope.prev = encoded.last().map_or(Hash::ZERO, |bytes| Hash::of(bytes));
+        encoded.push(codec::encode(&envelope).unwrap());
+    }
+    run_file::write(&scene.site, id, &encoded);
+}
+
+#[test]
+fn after_a_power_loss_of_a_download_only_what_was_recorded_as_synced_is_believed() {
+    let scene = restore();
+    let after = finished(&scene);
+    let third = std::fs::metadata(scene.site.dump()).unwrap().len() / 3;
+    scene.reset();
+    let rude = scene.site.rude().unwrap();
+    let stalled = |program: Program, bytes: u64| {
+        rude.wait_until_stalled(&scene.dump_path(), LIMIT).unwrap();
+        wait_until("the bytes to be written", LIMIT, || scene.fetched() == bytes).unwrap();
+        program.kill().unwrap();
+        rude.behave(&scene.dump_path());
+    };
+    let stalls = || Plan::new(Conduct::StallAfter(third)).on(Asked::Get);
+    rude.plan(&scene.dump_path(), stalls());
+    stalled(scene.site.spawn(&scene.words()).unwrap(), third);
+    let id = scene.run().unwrap().id;
+    // What is there now was synced before the second attempt went on; what that one gets was not.
+    rude.plan(&scene.dump_path(), stalls());
+    stalled(scene.spawn(&["continue", &id]), 2 * third);
+    started_again(&scene, &id);
+    let part = scene.part();
+    let file = std::fs::File::options().write(true).open(&part).unwrap();
+    file.set_len(third).unwrap();
+    file.set_len(2 * third).unwrap();
+    let continued = scene.pg_staging(&["continue", &id]);
+    assert_eq!(continued.code, 0, "{continued}");
+    after.is_now(&scene, "after a power loss");
+    assert_eq!(scene.leftovers(&id), Vec::<String>::new());
+    let last = scene.downloads().pop().unwrap();
+    assert_eq!(last.header("range"), Some(format!("bytes={third}-").as_str()));
 }
 
 /// Kills the program while the client script waits for its lock, and lets go of the lock only when somebody else waits

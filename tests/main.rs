@@ -12,6 +12,7 @@
 #![allow(clippy::disallowed_methods, reason = "tests start programs and wait for the world")]
 
 mod gate;
+mod run_file;
 mod stage;
 mod traces;
 
@@ -41,6 +42,7 @@ mod mending;
 mod newer;
 mod operations;
 mod pooling;
+mod promises;
 mod psql;
 mod purging;
 mod readme;

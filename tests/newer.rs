@@ -9,36 +9,13 @@ use journal::{
 use serde_json::{Value, json};
 
 use crate::{
+    run_file::{self, seal},
     stage::{Site, SiteOptions, Stage},
     traces::{error, is_refused, json as ask, last_run, says, succeeds},
 };
 
 /// The version that is tested.
 const THIS: &str = env!("CARGO_PKG_VERSION");
-
-/// The encoded events in the file of a run.
-fn events_of(site: &Site<'_>, id: &str) -> Vec<Vec<u8>> {
-    let file = fs::read(site.journal().join(format!("runs/{id}.log"))).unwrap();
-    let (mut events, mut rest) = (Vec::new(), file.as_slice());
-    while let Some((length, after)) = rest.split_first_chunk::<4>() {
-        let (event, after) = after[4..].split_at(u32::from_be_bytes(*length).try_into().unwrap());
-        events.push(event.to_vec());
-        rest = after;
-    }
-    events
-}
-
-/// Makes the file of a run hold these, as its owner would: the marker first.
-fn write(site: &Site<'_>, id: &str, events: &[Vec<u8>]) {
-    let mut file = Vec::new();
-    for event in events {
-        file.extend(u32::try_from(event.len()).unwrap().to_be_bytes());
-        file.extend(crc32c::crc32c(event).to_be_bytes());
-        file.extend(event);
-    }
-    fs::write(site.journal().join("open").join(id), "").unwrap();
-    fs::write(site.journal().join(format!("runs/{id}.log")), file).unwrap();
-}
 
 /// `event` after the `events` of a run, as version 99.1.0 would record it.
 fn after(events: &[Vec<u8>], id: &str, event: Event) -> Vec<u8> {
@@ -59,21 +36,14 @@ fn after(events: &[Vec<u8>], id: &str, event: Event) -> Vec<u8> {
 
 /// Appends to a run's file what a newer version would: that it took the run up, and a fact that `change` made newer.
 fn go_on_as_a_newer_version(site: &Site<'_>, id: &str, change: &dyn Fn(&mut [u8])) {
-    let mut events = events_of(site, id);
+    let mut events = run_file::events(site, id);
     let process = Process { pid: 1, start_time: 1, boot_id: "b".to_owned() };
     events.push(after(&events, id, Event::RunContinued { version: "99.1.0".to_owned(), process }));
     let mut newer = after(&events, id, Event::RunSucceeded);
     change(&mut newer);
     seal(&mut newer);
     events.push(newer);
-    write(site, id, &events);
-}
-
-/// Makes the checksum, which is the last thing in an event, one of what comes before it.
-fn seal(event: &mut [u8]) {
-    let checked = event.len() - 4;
-    let sum = crc32c::crc32c(&event[..checked]);
-    event[checked..].copy_from_slice(&sum.to_be_bytes());
+    run_file::write(site, id, &events);
 }
 
 #[test]
@@ -165,7 +135,7 @@ fn a_newer_version_of_a_known_event_a_newer_envelope_and_a_newer_encoding_are_re
         go_on_as_a_newer_version(&site, &id, change);
         let (run, before) = (last_run(&site), files(&site));
         assert_eq!((&run["id"], &run["status"]), (&json!(id), &json!("unreadable")), "{what}");
-        let n = events_of(&site, &id).len() - 1;
+        let n = run_file::events(&site, &id).len() - 1;
         let said = format!(
             "run <run> was written by version 99.1.0 of pg_staging, and cannot be read by this one ({THIS})\n\
              cause: event {n}: {what}\n\
@@ -194,12 +164,12 @@ fn a_run_that_a_newer_version_wrote_from_its_first_event_on_is_listed_and_refuse
     let site = Site::new(Stage::shared().unwrap(), &SiteOptions::default()).unwrap();
     succeeds(&site, &["createdb", &site.section(), "20261121"]);
     let known = last_run(&site)["id"].as_str().unwrap().to_owned();
-    let mut events = events_of(&site, &known);
+    let mut events = run_file::events(&site, &known);
     for event in &mut events {
         event[4] = 2;
         seal(event);
     }
-    write(&site, &known, &events);
+    run_file::write(&site, &known, &events);
     for file in ["sled", "sled.head"] {
         let path = site.journal().join(file);
         if path.is_dir() { fs::remove_dir_all(path).unwrap() } else { fs::remove_file(path).unwrap() }
@@ -225,7 +195,7 @@ fn a_plan_with_a_step_that_only_a_newer_version_knows_is_shown_and_not_carried_o
     let site = Site::new(Stage::shared().unwrap(), &SiteOptions::default()).unwrap();
     let section = site.section();
     succeeds(&site, &["createdb", &section, "20261121"]);
-    let known = events_of(&site, last_run(&site)["id"].as_str().unwrap());
+    let known = run_file::events(&site, last_run(&site)["id"].as_str().unwrap());
     let Event::RunStarted(known) = codec::decode(&known[0]).unwrap().event else { panic!("{known:?}") };
     let ids = ["01f00000-0000-7000-8000-000000000001", "01f00000-0000-7000-8000-000000000002"];
     for (id, (kind, version)) in ids.into_iter().zip([("create_database", 2), ("teleport", 1)]) {
@@ -233,7 +203,7 @@ fn a_plan_with_a_step_that_only_a_newer_version_knows_is_shown_and_not_carried_o
         let step = started.plan.iter_mut().find(|step| step.kind == "create_database").unwrap();
         (step.kind, step.version) = (kind.to_owned(), version);
         let name = step.name.clone();
-        write(&site, id, &[after(&[], id, Event::RunStarted(Box::new(started)))]);
+        run_file::write(&site, id, &[after(&[], id, Event::RunStarted(Box::new(started)))]);
         let (run, before) = (last_run(&site), files(&site));
         assert_eq!((&run["id"], &run["status"]), (&json!(id), &json!("interrupted")));
         assert_eq!(run["version"], "99.1.0");

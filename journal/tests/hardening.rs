@@ -29,7 +29,7 @@ use journal::event::{Event, RunId};
 use journal::query::Query;
 use journal::run::Status;
 use journal::store::files::FileStore;
-use journal::store::{Adopted, Claim, Head, Log, Store, StoreError};
+use journal::store::{Adopted, Claim, Head, Log, Store, StoreError, Upkeep as _};
 use material::{Dice, Story, all, bulky, run_id, sample, spread, started};
 
 /// What a child is to do, and where.

@@ -18,7 +18,7 @@ use journal::exchange;
 use journal::query::{Query, Summary};
 use journal::store::files::FileStore;
 use journal::store::verified::{Flaw, Verified};
-use journal::store::{Head, Store, StoreError};
+use journal::store::{Head, Store, StoreError, Upkeep as _};
 use material::{Story, actor, bulky, bulky_journal, run_id, said, started};
 
 /// So many that some are sealed and some are not.

@@ -19,7 +19,7 @@ use journal::query::{Query, Summary};
 use journal::run::Status;
 use journal::store::files::FileStore;
 use journal::store::verified::Flaw;
-use journal::store::{Adopted, Claim, Store};
+use journal::store::{Adopted, Claim, Store, Upkeep as _};
 use material::{BEGINNING, Story, run_id, started};
 
 /// So many runs that a segment is sealed.

@@ -20,7 +20,7 @@ use journal::query::Query;
 use journal::store::files::FileStore;
 use journal::store::memory::MemoryStore;
 use journal::store::verified::{Flaw, Verified};
-use journal::store::{Store, StoreError};
+use journal::store::{Store, StoreError, Upkeep as _};
 use material::{Story, actor, detail, run_id, started};
 
 /// A journal with three runs of five events, the second of which names an attachment.

@@ -227,7 +227,8 @@ impl Step for Fetch {
         if let Some((FileId { device, inode, born }, _)) = disk::file_at(&plan.growing)? {
             at.part_done("made", write(&Made { device, inode, born })).await?;
         }
-        self.record_durable(at, file.length()).await?;
+        // What is kept of an earlier attempt may have been written and never synced.
+        self.record_durable(at, file.sync()?).await?;
         self.download(at, &plan, &mut file).await?;
         let fetched = match self.check(&plan, &plan.growing) {
             Ok(fetched) => fetched,

@@ -188,6 +188,21 @@ fn without_a_journal_nothing_is_begun() {
 }
 
 #[test]
+fn a_command_that_only_asks_answers_without_a_journal_and_says_so() {
+    let site = site();
+    let place = site.folder().join("a-file");
+    fs::write(&place, "").unwrap();
+    let journal = place.display().to_string();
+    let outcome = succeeds(&site, &["--journal", &journal, "backups", &site.section()]);
+    assert!(outcome.stdout.contains("2026-11-21"), "{outcome}");
+    let told = plain(&site, &outcome.stderr);
+    assert!(
+        told.contains("warning: this command is not in the journal: cannot create <site>/a-file"),
+        "{told}"
+    );
+}
+
+#[test]
 fn a_journal_that_is_full_stops_the_run_where_it_is_and_it_goes_on_when_there_is_room() {
     let site = site();
     fs::create_dir(site.journal()).unwrap();

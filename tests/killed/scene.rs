@@ -169,6 +169,15 @@ impl<'s> Scene<'s> {
 
     /// How much of the dump is here, in the run's own folder or in tmpdir itself.
     pub(super) fn fetched(&self) -> u64 {
+        self.dumps().iter().map(|path| fs::metadata(path).unwrap().len()).max().unwrap_or_default()
+    }
+
+    /// The file that grows while the dump is fetched.
+    pub(super) fn part(&self) -> PathBuf {
+        self.dumps().into_iter().find(|path| path.to_string_lossy().ends_with(".part")).unwrap()
+    }
+
+    fn dumps(&self) -> Vec<PathBuf> {
         let tmpdir = self.site.tmpdir();
         let folders = names_in(&tmpdir).into_iter().map(|name| tmpdir.join(name)).chain([tmpdir.clone()]);
         let files =
@@ -177,7 +186,7 @@ impl<'s> Scene<'s> {
             let name = path.to_string_lossy();
             name.ends_with(".dump") || name.ends_with(".dump.part")
         };
-        files.filter(is_dump).map(|path| fs::metadata(path).unwrap().len()).max().unwrap_or_default()
+        files.filter(is_dump).collect()
     }
 
     /// What a run may leave outside of tmpdir and pgbouncer's folder: databases under its own name, connections,

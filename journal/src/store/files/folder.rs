@@ -23,14 +23,19 @@ pub(super) struct Folder {
 }
 
 impl Folder {
-    /// Makes the folders that are missing.
+    /// Makes the folders that are missing; durable on return.
     pub(super) fn open(root: PathBuf) -> Result<Folder, StoreError> {
         let folder = Folder { root };
         make(&folder.root)?;
+        let mut made = false;
         for path in
-            [folder.runs(), folder.targets(), folder.attachments(), folder.open_runs(), folder.sealed()]
+            [folder.targets(), folder.attachments(), folder.open_runs(), folder.sealed(), folder.runs()]
         {
-            make(&path)?;
+            made |= create(&path)?;
+        }
+        // Whoever made them before may have been killed before this; it has not been when there is a run.
+        if made || is_empty(&folder.runs())? {
+            sync(&folder.root)?;
         }
         Ok(folder)
     }
@@ -186,19 +191,38 @@ pub(super) fn failed<'a>(what: &'static str, path: &'a Path) -> impl FnOnce(io::
 
 /// Makes a folder that only its owner may enter, and those above it; durable on return.
 pub(super) fn make(path: &Path) -> Result<(), StoreError> {
-    if path.is_dir() {
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    let known = path.is_dir();
+    if !known {
+        if let Some(parent) = parent {
+            make(parent)?;
+        }
+        create(path)?;
+    }
+    // One that is empty may have been made by a process that was killed before its name was durable.
+    if known && !is_empty(path)? {
         return Ok(());
     }
-    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-    if let Some(parent) = parent {
-        make(parent)?;
+    match sync(parent.unwrap_or(Path::new("."))) {
+        // Where nobody may look, it was not made by this program.
+        Err(StoreError::Io { source, .. }) if known && source.kind() == io::ErrorKind::PermissionDenied => {
+            Ok(())
+        }
+        synced => synced,
     }
+}
+
+/// Makes a folder that only its owner may enter, and says whether it was missing.
+fn create(path: &Path) -> Result<bool, StoreError> {
     match DirBuilder::new().mode(0o700).create(path) {
-        // Another process came first.
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => {}
-        made => made.map_err(failed("create", path))?,
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => Ok(false),
+        Err(error) => Err(failed("create", path)(error)),
     }
-    sync(parent.unwrap_or(Path::new(".")))
+}
+
+fn is_empty(path: &Path) -> Result<bool, StoreError> {
+    Ok(fs::read_dir(path).map_err(failed("list", path))?.next().is_none())
 }
 
 /// Makes the names in a folder durable.
@@ -214,11 +238,11 @@ pub(super) fn private() -> OpenOptions {
     options
 }
 
-/// Opens a file, making it, durable by name, if it is not there.
+/// Opens a file, making it if it is not there; durable by name.
 pub(super) fn open(path: &Path) -> Result<File, StoreError> {
-    let known = path.exists();
     let file = private().open(path).map_err(failed("open", path))?;
-    if !known {
+    // An empty one may have been made by a process that was killed before this.
+    if file.metadata().map_err(failed("look at", path))?.len() == 0 {
         sync(path.parent().unwrap_or(Path::new(".")))?;
     }
     Ok(file)

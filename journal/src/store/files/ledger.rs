@@ -130,26 +130,30 @@ impl Ledger {
     /// Opens or makes it. What a crash left unfinished at its end is cut off; the first `known` entries are durable,
     /// and never cut.
     pub(super) fn open(folder: &Folder, known: u64) -> Result<Ledger, StoreError> {
-        let path = folder.ledger();
-        let file = folder::open(&path)?;
-        let size = file.metadata().map_err(failed("look at", &path))?.len();
-        let mut ledger = Ledger { path, file, head: Head { entries: size / bytes(1), chain: Hash::ZERO } };
-        while ledger.head.entries > known && !ledger.follows(ledger.head.entries)? {
-            ledger.head.entries -= 1;
+        let ledger = Ledger::as_it_is(folder)?;
+        // Of an append that was under way any part may be there: what counts ends before the first that is not.
+        let mut whole = known.min(ledger.head.entries);
+        while whole < ledger.head.entries && ledger.follows(whole + 1)? {
+            whole += 1;
         }
-        ledger.head.chain = ledger.chain_at(ledger.head.entries)?.unwrap_or(Hash::ZERO);
-        if size > bytes(ledger.head.entries) {
-            let shortened = ledger.file.set_len(bytes(ledger.head.entries));
-            shortened.and_then(|()| ledger.file.sync_data()).map_err(failed("shorten", &ledger.path))?;
+        if whole > known {
+            // Whoever appended them may have been killed before this.
+            ledger.file.sync_data().map_err(failed("sync", &ledger.path))?;
         }
-        Ok(ledger)
+        ledger.ending_after(whole)
     }
 
     /// Opens it to make the database anew: when there is damage within it, it is set aside, and one is made of what
     /// is as it was written. Gives the entries, too, and whether that was so.
     pub(super) fn mended(folder: &Folder) -> Result<(Ledger, Vec<Entry>, bool), StoreError> {
-        let mut ledger = Ledger::open(folder, 0)?;
-        let reading = read(folder, None)?;
+        let ledger = Ledger::as_it_is(folder)?;
+        // Nobody can tell which entries were durable, so nothing that is as it was written is given up.
+        let mut whole = ledger.head.entries;
+        while whole > 0 && !ledger.follows(whole)? {
+            whole -= 1;
+        }
+        let mut ledger = ledger.ending_after(whole)?;
+        let reading = read(folder, None, None)?;
         let damaged = !reading.damage.is_empty();
         if damaged {
             let aside = folder.root().join(folder.damaged_name("ledger", SystemClock.now()));
@@ -158,6 +162,24 @@ impl Ledger {
             ledger.append(&reading.entries)?;
         }
         Ok((ledger, reading.entries, damaged))
+    }
+
+    fn as_it_is(folder: &Folder) -> Result<Ledger, StoreError> {
+        let path = folder.ledger();
+        let file = folder::open(&path)?;
+        let size = file.metadata().map_err(failed("look at", &path))?.len();
+        Ok(Ledger { path, file, head: Head { entries: size / bytes(1), chain: Hash::ZERO } })
+    }
+
+    /// Cuts off what comes after so many entries.
+    fn ending_after(mut self, entries: u64) -> Result<Ledger, StoreError> {
+        self.head = Head { entries, chain: self.chain_at(entries)?.unwrap_or(Hash::ZERO) };
+        let size = self.file.metadata().map_err(failed("look at", &self.path))?.len();
+        if size > bytes(entries) {
+            let shortened = self.file.set_len(bytes(entries));
+            shortened.and_then(|()| self.file.sync_data()).map_err(failed("shorten", &self.path))?;
+        }
+        Ok(self)
     }
 
     /// Where it stands.
@@ -247,8 +269,10 @@ pub(super) struct Reading {
     pub(super) damage: Vec<String>,
 }
 
-/// Reads all of it; says what the chain was after `asked` entries.
-pub(super) fn read(folder: &Folder, asked: Option<u64>) -> Result<Reading, StoreError> {
+/// Reads all of it; says what the chain was after `asked` entries. It ends before the first entry after the `known` ones
+/// that is not as it was written, which a crash left unfinished; where it is not known how many were durable, after
+/// the last that is.
+pub(super) fn read(folder: &Folder, asked: Option<u64>, known: Option<u64>) -> Result<Reading, StoreError> {
     let path = folder.ledger();
     let mut reading =
         Reading { asked: asked.filter(|asked| *asked == 0).map(|_| Hash::ZERO), ..Reading::default() };
@@ -260,21 +284,27 @@ pub(super) fn read(folder: &Folder, asked: Option<u64>) -> Result<Reading, Store
     let mut chain = Hash::ZERO;
     let mut number = 0;
     let mut all = [0; SIZE];
+    let mut head = Head { entries: 0, chain };
+    // What is wrong with the entries after that.
+    let mut pending = Vec::new();
     loop {
         match file.read_exact(&mut all) {
             Ok(()) => {}
             Err(error) if error.kind() == ErrorKind::UnexpectedEof => break,
             Err(error) => return Err(failed("read", &path)(error)),
         }
-        match Entry::decode(&all) {
-            Some((entry, carried)) => {
-                if entry.encode(chain).1 == carried {
-                    reading.entries.push(entry);
-                } else {
-                    reading.damage.push(format!("entry {number} does not follow on the one before it"));
-                }
+        let flaw = match Entry::decode(&all) {
+            Some((entry, carried)) if entry.encode(chain).1 == carried => {
+                reading.entries.push(entry);
+                None
             }
-            None => reading.damage.push(format!("entry {number} is no entry")),
+            Some(_) => Some(format!("entry {number} does not follow on the one before it")),
+            None => Some(format!("entry {number} is no entry")),
+        };
+        match flaw {
+            Some(_) if known.is_some_and(|known| number >= known) => break,
+            Some(flaw) => pending.push(flaw),
+            None => reading.damage.append(&mut pending),
         }
         // Whatever an entry says, the one after it was made to follow on the hash that it carries.
         chain = all.last_chunk().copied().map_or(chain, Hash);
@@ -282,7 +312,13 @@ pub(super) fn read(folder: &Folder, asked: Option<u64>) -> Result<Reading, Store
         if asked == Some(number) {
             reading.asked = Some(chain);
         }
+        if pending.is_empty() || known.is_some() {
+            head = Head { entries: number, chain };
+        }
     }
-    reading.head = Some(Head { entries: number, chain });
+    if known.is_some() {
+        reading.damage.append(&mut pending);
+    }
+    reading.head = Some(head);
     Ok(reading)
 }

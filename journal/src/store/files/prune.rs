@@ -132,7 +132,7 @@ pub(super) fn remove_files(
 fn remove_attachments(folder: &Folder) -> Result<u64, StoreError> {
     let mut ever: BTreeSet<Hash> = BTreeSet::new();
     let mut now: BTreeMap<RunId, BTreeSet<Hash>> = BTreeMap::new();
-    for entry in ledger::read(folder, None)?.entries {
+    for entry in ledger::read(folder, None, None)?.entries {
         match entry.fact {
             Fact::Attachment => {
                 ever.insert(entry.hash);

@@ -92,8 +92,11 @@ impl Session {
         self.alive();
         if self.changed.get() {
             self.db.flush()?;
-            let file = path.join("db");
-            File::open(&file).and_then(|db| db.sync_data()).map_err(failed("sync", &file))?;
+            // sled syncs neither what it writes nor what it was once made with.
+            for name in ["db", "conf"] {
+                let file = path.join(name);
+                File::open(&file).and_then(|file| file.sync_data()).map_err(failed("sync", &file))?;
+            }
         }
         drop(self);
         make_private(path)?;

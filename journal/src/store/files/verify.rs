@@ -30,11 +30,25 @@ impl Inner {
 
     fn look_at_everything(&self, against: Option<Head>) -> Result<Verified, StoreError> {
         let turn = database::take_turn(&self.folder)?;
-        let reading = ledger::read(&self.folder, against.map(|head| head.entries))?;
+        let known = self.known_to_database(&turn)?;
+        let reading = ledger::read(&self.folder, against.map(|head| head.entries), known)?;
         let mut looking = Looking::new(self.folder.clone(), &reading);
         looking.look_at_ledger(&reading, against);
         let looking = self.look_with_database(&turn, &looking)?;
         looking.look_at_attachments()
+    }
+
+    /// How many entries of the ledger the database was made of, as far as it can be opened.
+    fn known_to_database(&self, turn: &Turn) -> Result<Option<u64>, StoreError> {
+        let path = self.folder.database();
+        if !path.join("db").exists() {
+            return Ok(None);
+        }
+        match database::burst(turn, &path, self.patience(), |session| Ok(session.ledger()?.entries)) {
+            Ok(known) => Ok(Some(known)),
+            Err(Broken::Damaged(_)) => Ok(None),
+            Err(broken) => Err(super::rebuild::explain(&path, broken)),
+        }
     }
 
     /// Compares with the database as far as that can be opened.
@@ -175,7 +189,7 @@ impl Looking {
     /// The database notes which ledger it was made of.
     fn look_at_position(&mut self, session: &Session) -> Result<(), Broken> {
         let noted = session.ledger()?;
-        let there = ledger::read(&self.folder, Some(noted.entries))?.asked;
+        let there = ledger::read(&self.folder, Some(noted.entries), Some(noted.entries))?.asked;
         if there != Some(noted.chain) {
             let what = format!("it is not the one with {} entries that the database knows", noted.entries);
             let path = self.folder.ledger();

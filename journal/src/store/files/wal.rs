@@ -148,6 +148,8 @@ impl RunFile {
         let mut file = None;
         if path.exists() {
             let opened = folder::open(&path)?;
+            // Whoever put it there may have been killed before its name was durable.
+            folder::sync(path.parent().unwrap_or(Path::new(".")))?;
             if scan.size > scan.whole {
                 opened
                     .set_len(scan.whole)
