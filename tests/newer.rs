@@ -124,7 +124,8 @@ fn a_newer_version_of_a_known_event_a_newer_envelope_and_a_newer_encoding_are_re
     let site = Site::new(Stage::shared().unwrap(), &SiteOptions::default()).unwrap();
     let section = site.section();
     // Where in an event its numbers are: see the envelope's layout in journal/src/codec.rs.
-    let changes: [(&str, &dyn Fn(&mut [u8])); 3] = [
+    type Change<'a> = (&'a str, &'a dyn Fn(&mut [u8]));
+    let changes: [Change<'_>; 3] = [
         ("type 17, version 2", &|bytes| bytes[10..12].copy_from_slice(&2_u16.to_be_bytes())),
         ("envelope 2, codec 1", &|bytes| bytes[4] = 2),
         ("envelope 1, codec 9", &|bytes| bytes[5] = 9),

@@ -86,7 +86,7 @@ impl<'a> Schedule<'a> {
     #[must_use]
     pub fn rows_may_come(&self) -> bool {
         let is_definitions = |index: &usize| self.kind(*index) == Some(PartKind::Definitions);
-        !self.waiting.iter().chain(&self.running).any(|index| is_definitions(index))
+        !self.waiting.iter().chain(&self.running).any(is_definitions)
     }
 
     fn take(&mut self, wanted: impl Fn(&Self, usize) -> bool) -> Option<usize> {

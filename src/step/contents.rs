@@ -70,7 +70,10 @@ pub struct Head {
 
 /// The head that was read last: the steps of one process read it once.
 #[derive(Debug, Clone, Default)]
-pub struct Heads(Arc<Mutex<Option<(Backup, Arc<Head>)>>>);
+pub struct Heads(Arc<Mutex<Option<Last>>>);
+
+/// A head, and the backup that it is of.
+type Last = (Backup, Arc<Head>);
 
 impl Heads {
     /// The head of this backup, which must be the very file that preflight saw.
