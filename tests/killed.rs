@@ -589,6 +589,16 @@ fn a_fetch_killed_anywhere_is_continued_or_rolled_back() {
 }
 
 #[test]
+fn a_restore_part_by_part_killed_anywhere_is_continued_or_rolled_back() {
+    if !can_trace() {
+        return;
+    }
+    let options = SiteOptions { serving: Serving::Rude, ..SiteOptions::default() };
+    let scene = Scene::new(&options, "restore", DATE, |site| site.set("restore_jobs", "2").unwrap());
+    both_ways(&scene, Watch::FirstThread, 6, |scene, _, when| is_as_before(scene, when));
+}
+
+#[test]
 fn a_load_killed_anywhere_is_continued_or_rolled_back() {
     if !can_trace() {
         return;

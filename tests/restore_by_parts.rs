@@ -1,8 +1,19 @@
 //! Restores that load straight from the server: by every way in which a server or a dump lends itself to it.
 #![allow(clippy::disallowed_methods, reason = "dumps are made by pg_dump itself")]
 
-use std::{fs, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    time::Duration,
+};
 
+use pg_staging::{
+    contents::{
+        Contents, ObjectType, Original, PartKind, Piece, RestorePart, Rules, Selection, filter, parts,
+        preamble,
+    },
+    world::archive,
+};
 use serde_json::json;
 
 use crate::{
@@ -98,4 +109,78 @@ fn what_was_loaded_before_a_kill_is_neither_fetched_nor_loaded_again() {
     assert!(outcome["kept"].as_u64().unwrap() > 0, "{outcome}");
     assert!(rude.bytes_sent(&path(&site)) < length, "{outcome}");
     assert_eq!(outcome["tolerated"], json!([]));
+}
+
+/// The dump of all kinds of objects, divided; with the places of its blocks and without.
+fn divided(known: bool) -> (Contents, Selection, Vec<RestorePart>) {
+    let site = rude_site(Scale::Full);
+    let contents = archive::local(site.dump()).unwrap();
+    let selection = filter(&contents, &Rules::default());
+    let length = fs::metadata(site.dump()).unwrap().len();
+    let parts = parts(&contents, &selection, known.then_some(length));
+    (contents, selection, parts)
+}
+
+#[test]
+fn every_entry_that_is_kept_is_in_one_part_which_comes_after_all_that_it_needs() {
+    for known in [true, false] {
+        let (contents, selection, parts) = divided(known);
+        let mut part_of = BTreeMap::new();
+        for (index, part) in parts.iter().enumerate() {
+            assert!(part.needs.iter().all(|need| *need < index), "{}: {:?}", part.name, part.needs);
+            assert!(part.locks.is_sorted());
+            for entry in &part.entries {
+                assert_eq!(part_of.insert(contents.entries()[*entry].dump_id, index), None, "{}", part.name);
+            }
+        }
+        let preamble: Vec<i32> =
+            preamble(&contents).iter().map(|at| contents.entries()[*at].dump_id).collect();
+        assert_eq!(preamble.len(), 3);
+        let kept: BTreeSet<i32> =
+            selection.kept.iter().copied().filter(|id| !preamble.contains(id)).collect();
+        assert_eq!(part_of.keys().copied().collect::<BTreeSet<i32>>(), kept);
+        // What pg_dump says comes before an entry is in the same part or in an earlier one, but for what pg_restore itself
+        // puts off to the end.
+        for entry in contents.entries().iter().filter(|entry| kept.contains(&entry.dump_id)) {
+            for before in entry.dependencies.iter().filter_map(|id| part_of.get(id)) {
+                let put_off = matches!(
+                    parts[*before].kind,
+                    PartKind::Privileges | PartKind::Refresh | PartKind::Finish
+                );
+                assert!(put_off || *before <= part_of[&entry.dump_id], "{entry:?}");
+            }
+        }
+        let rows: Vec<i32> = parts.iter().flat_map(|part| &part.rows).map(|rows| rows.dump_id).collect();
+        let blocks: Vec<i32> =
+            contents.data_entries().map(|entry| entry.dump_id).filter(|id| kept.contains(id)).collect();
+        assert_eq!(rows.iter().copied().collect::<BTreeSet<i32>>(), blocks.into_iter().collect());
+        assert_eq!(parts.iter().flat_map(|part| &part.rows).all(|rows| rows.bytes.is_some()), known);
+    }
+}
+
+#[test]
+fn an_excerpt_of_all_entries_lists_as_the_archive_does() {
+    let site = rude_site(Scale::Small);
+    let bytes = fs::read(site.dump()).unwrap();
+    let contents = archive::local(site.dump()).unwrap();
+    let head = bytes[..usize::try_from(contents.length()).unwrap()].to_vec();
+    let original = Original::new(head.clone()).unwrap();
+    assert_eq!(original.bytes(), head);
+    let all: Vec<Piece> = (0..contents.entries().len()).map(Piece::Entry).collect();
+    assert_eq!(original.excerpt(&all), head);
+    let list = |bytes: &[u8]| {
+        let file = site.folder().join("excerpt");
+        fs::write(&file, bytes).unwrap();
+        let output = site.cluster().client("pg_restore").arg("--list").arg(&file).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let text = String::from_utf8(output.stdout).unwrap();
+        text.lines().filter(|line| !line.starts_with(';')).map(str::to_owned).collect::<Vec<String>>()
+    };
+    let rows = contents.entries().iter().position(|entry| entry.desc == ObjectType::TableData).unwrap();
+    let pieces =
+        [Piece::Truncate(rows), Piece::Rows { at: rows, freeze: true }, Piece::Sql("SELECT 1;".into())];
+    let excerpt = list(&original.excerpt(&pieces));
+    let [truncate, copy, select] = excerpt.as_slice() else { panic!("{excerpt:?}") };
+    assert!(list(&bytes).contains(copy), "{copy}");
+    assert!([truncate, select].iter().all(|line| line.contains("PG_STAGING")), "{excerpt:?}");
 }

@@ -186,3 +186,82 @@ impl Block {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn number(value: u8) -> [u8; 5] {
+        [0, value, 0, 0, 0]
+    }
+
+    /// Rows of entry 7, in two chunks.
+    fn rows() -> Vec<u8> {
+        [&[DATA][..], &number(7), &number(3), b"abc", &number(2), b"de", &number(0)].concat()
+    }
+
+    /// Two large objects of entry 7, the second of them empty.
+    fn large_objects() -> Vec<u8> {
+        let first = [&number(16)[..], &number(2), b"xy", &number(0)].concat();
+        let second = [&number(17)[..], &number(0)].concat();
+        [&[LARGE_OBJECTS][..], &number(7), &first, &second, &number(0)].concat()
+    }
+
+    /// How many of the bytes are the block's, when they come in pieces of that size.
+    fn taken(bytes: &[u8], length: Option<u64>, piece: usize) -> Result<(u64, bool), BlockError> {
+        let mut block = Block::of(7, length);
+        let mut taken = 0;
+        for piece in bytes.chunks(piece) {
+            taken += block.take(piece)? as u64;
+        }
+        Ok((taken, block.is_whole()))
+    }
+
+    #[test]
+    fn a_block_ends_where_its_frame_says_however_it_comes() {
+        for whole in [rows(), large_objects()] {
+            let length = whole.len() as u64;
+            let more = [whole.as_slice(), b"what follows"].concat();
+            for piece in 1..=more.len() {
+                assert_eq!(taken(&more, None, piece), Ok((length, true)), "{piece}");
+                assert_eq!(taken(&more, Some(length), piece), Ok((length, true)), "{piece}");
+                assert_eq!(
+                    taken(&whole[..whole.len() - 1], Some(length), piece),
+                    Ok((length - 1, false)),
+                    "{piece}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn a_block_that_does_not_end_where_the_next_one_begins_is_refused_before_its_end_is_given_on() {
+        let whole = rows();
+        let length = whole.len() as u64;
+        let zeros = [&whole[..14], &[0; 64][..]].concat();
+        assert_eq!(taken(&zeros, Some(length), 64), Err(BlockError::EndsEarly { of: 7, at: 19, length }));
+        assert_eq!(
+            taken(&whole, Some(length - 1), 64),
+            Err(BlockError::EndsEarly { of: 7, at: length, length: length - 1 })
+        );
+        assert_eq!(
+            taken(&whole, Some(length - 5), 1),
+            Err(BlockError::EndsLate { of: 7, length: length - 5 })
+        );
+        let mut below_zero = whole.clone();
+        below_zero[6] = 1;
+        assert_eq!(taken(&below_zero, None, 64), Err(BlockError::Length { of: 7, length: -3 }));
+        for (at, byte, kind, found) in [(0, 9, 9, 7), (2, 8, DATA, 8)] {
+            let mut foreign = whole.clone();
+            foreign[at] = byte;
+            assert_eq!(taken(&foreign, None, 64), Err(BlockError::Foreign { kind, found, wanted: 7 }));
+        }
+    }
+
+    #[test]
+    fn the_beginning_of_a_block_tells_whose_it_is() {
+        assert_eq!(BlockHead::read(&rows()), Some(BlockHead { dump_id: 7 }));
+        assert_eq!(BlockHead::read(&rows()[1..]), None);
+        assert_eq!(BlockHead::read(&rows()[..5]), None);
+    }
+}

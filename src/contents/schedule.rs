@@ -133,3 +133,93 @@ fn conflict(one: &Part, other: &Part) -> bool {
     };
     one.locks.iter().any(clashes)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::parts::Rows;
+    use super::*;
+
+    fn part(kind: PartKind, needs: &[usize], weight: u64) -> Part {
+        let rows = if kind == PartKind::Rows {
+            vec![Rows { entry: 0, dump_id: 1, bytes: Some(0..weight), empties: true }]
+        } else {
+            Vec::new()
+        };
+        let (needs, locks) = (needs.to_vec(), Vec::new());
+        Part { name: String::new(), kind, entries: vec![0], needs, locks, rows, weight }
+    }
+
+    fn locking(needs: &[usize], table: usize, alone: bool) -> Part {
+        Part { locks: vec![Lock { table, alone }], ..part(PartKind::AfterRows, needs, 1) }
+    }
+
+    fn begun(schedule: &mut Schedule<'_>) -> Vec<Vec<usize>> {
+        std::iter::from_fn(|| Some(schedule.begin()).filter(|begun| !begun.is_empty())).collect()
+    }
+
+    #[test]
+    fn what_is_needed_comes_first_and_the_largest_table_before_the_others() {
+        use PartKind::{Definitions, Finish, Rows};
+        let parts = [
+            part(Definitions, &[], 0),
+            part(Rows, &[0], 10),
+            part(Rows, &[0], 20),
+            part(Rows, &[0], 900),
+            part(Finish, &[0, 1, 2, 3], 0),
+        ];
+        let mut schedule = Schedule::new(&parts, 2, false, HashSet::new());
+        assert_eq!(begun(&mut schedule), [[0]]);
+        schedule.end(0);
+        assert_eq!(begun(&mut schedule), [[3], [1]]);
+        schedule.end(1);
+        assert_eq!(begun(&mut schedule), [[2]]);
+        schedule.end(2);
+        assert_eq!(begun(&mut schedule), Vec::<Vec<usize>>::new());
+        schedule.end(3);
+        assert_eq!(begun(&mut schedule), [[4]]);
+    }
+
+    #[test]
+    fn while_rows_are_on_their_way_what_follows_others_is_made() {
+        use PartKind::{AfterRows, Rows};
+        let parts =
+            [part(Rows, &[], 100), part(Rows, &[], 100), part(Rows, &[], 100), part(AfterRows, &[0], 100)];
+        let mut schedule = Schedule::new(&parts, 2, false, HashSet::from([0]));
+        assert_eq!(begun(&mut schedule), [[1], [3]]);
+        schedule.end(3);
+        assert_eq!(begun(&mut schedule), [[2]]);
+    }
+
+    #[test]
+    fn a_table_is_locked_by_many_that_share_it_or_by_one() {
+        let parts =
+            [locking(&[], 5, false), locking(&[], 5, false), locking(&[], 5, true), locking(&[], 6, true)];
+        let mut schedule = Schedule::new(&parts, 9, false, HashSet::new());
+        assert_eq!(begun(&mut schedule), [[0], [1], [3]]);
+        schedule.end(0);
+        assert_eq!(begun(&mut schedule), Vec::<Vec<usize>>::new());
+        schedule.end(1);
+        assert_eq!(begun(&mut schedule), [[2]]);
+    }
+
+    #[test]
+    fn what_follows_rows_that_turn_out_small_is_made_together() {
+        use PartKind::{AfterRows, Rows};
+        let parts = [
+            part(Rows, &[], 0),
+            part(Rows, &[], 0),
+            part(AfterRows, &[0], 0),
+            part(AfterRows, &[0], 0),
+            part(AfterRows, &[1], 0),
+        ];
+        let mut schedule = Schedule::new(&parts, 9, true, HashSet::new());
+        assert_eq!(begun(&mut schedule), Vec::<Vec<usize>>::new());
+        schedule.came(0, 10);
+        schedule.came(1, LARGE);
+        schedule.end(0);
+        schedule.end(1);
+        let mut begun = begun(&mut schedule);
+        begun.sort();
+        assert_eq!(begun, [vec![2, 3], vec![4]]);
+    }
+}

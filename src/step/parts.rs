@@ -118,6 +118,8 @@ impl Parts {
         let streamed = way(at).await? == Way::Stream;
         let (head, parts) = self.divided(at, streamed).await?;
         let server = server(at, self.settings()).await?;
+        // A commit of an attempt that failed may still be on its way.
+        end_leftovers(at, &server, &self.settings().maintdb).await?;
         let session = server.connect(&self.settings().database, &plan.application_name).await?;
         require_ours(&session, &self.settings().database, at.run()).await?;
         let done = marks::read(&session).await?;
