@@ -437,17 +437,15 @@ fn losses(point: usize) -> Vec<Loss> {
     fixed.into_iter().chain(random).collect()
 }
 
-/// Lets the power go at these points, in a `few` of the ways there are.
-fn survives(
-    recorder: &Recorder,
-    before: &Promised,
-    points: impl IntoIterator<Item = usize>,
-    few: usize,
-    what: &str,
-) {
-    let record = &recorder.record;
+/// Lets the power go at these points, in all ways there are.
+fn everywhere(points: impl IntoIterator<Item = usize>) -> Vec<(usize, Loss)> {
     let at = |point: usize| losses(point).into_iter().map(move |loss| (point, loss));
-    let cases: Vec<(usize, Loss)> = points.into_iter().flat_map(at).collect();
+    points.into_iter().flat_map(at).collect()
+}
+
+/// Lets the power go in a `few` of these cases, and looks at the journal that is left.
+fn survives(recorder: &Recorder, before: &Promised, cases: Vec<(usize, Loss)>, few: usize, what: &str) {
+    let record = &recorder.record;
     let possible = cases.len();
     let begins = cases.first().map_or(0, |(point, _)| *point);
     // In an order that has nothing to do with the record's own rhythm, so that a sample sees all of it.
@@ -497,7 +495,8 @@ fn what_was_acknowledged_outlives_a_power_loss_at_any_point() {
     let nothing = Promised::default();
     let promised = nothing.before(recorder.record.ops.len(), &recorder.record.ops);
     assert_eq!(promised.events, BTreeMap::from([(1, 9), (2, 5), (3, 2), (4, 3)]));
-    survives(&recorder, &nothing, 0..=recorder.record.ops.len(), 150, "a journal's first days");
+    let cases = everywhere(0..=recorder.record.ops.len());
+    survives(&recorder, &nothing, cases, 150, "a journal's first days");
 }
 
 /// What a process that is killed before a sync leaves looks like all else to whoever comes next.
@@ -521,7 +520,12 @@ fn what_a_killed_process_had_not_synced_takes_nothing_with_it_that_came_later() 
         let told = |point: &usize| matches!(recorder.record.ops[point - 1], Op::Said(_));
         let points: Vec<usize> = (killed + 1..=recorder.record.ops.len()).filter(told).collect();
         let what = format!("killed after {killed} operations");
-        survives(&recorder, &Promised::default(), points, 5, &what);
+        let nothing = Promised::default();
+        // As soon as something is promised, all that is not synced goes.
+        let soonest: Vec<(usize, Loss)> =
+            points.iter().take(2).map(|point| (*point, Loss::Everything)).collect();
+        survives(&recorder, &nothing, soonest, 2, &what);
+        survives(&recorder, &nothing, everywhere(points), 3, &what);
     }
 }
 
@@ -546,5 +550,6 @@ fn runs_that_are_sealed_outlive_a_power_loss_at_any_point_of_that() {
     succeeded(&output);
     recorder.agrees();
     assert!(folder.join("sealed/index").exists());
-    survives(&recorder, &before, first..=recorder.record.ops.len(), 20, "many runs are sealed");
+    let cases = everywhere(first..=recorder.record.ops.len());
+    survives(&recorder, &before, cases, 20, "many runs are sealed");
 }

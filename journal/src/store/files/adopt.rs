@@ -1,7 +1,6 @@
 //! Takes in many runs of another journal at once.
 
 use std::collections::BTreeMap;
-use std::os::unix::fs::FileExt as _;
 use std::sync::Arc;
 
 use super::super::{Adopted, StoreError};
@@ -35,21 +34,16 @@ pub(super) fn write_new(inner: &Arc<Inner>, runs: Vec<Adopted>) -> Result<(u64, 
     };
     let missing = Arc::unwrap_or_clone(runs).into_iter().filter(|run| there.get(&run.run) != Some(&true));
     let (new, known): (Vec<Adopted>, Vec<Adopted>) = missing.partition(is_new);
-    let mut events = 0;
-    // The markers first: whatever happens, the next burst looks at the files. It also makes their content durable.
+    // The markers first: whatever happens, the next burst looks at the files.
     for adopted in &new {
         let marker = folder.marker(adopted.run);
         folder::private().open(&marker).map_err(failed("create", &marker))?;
     }
     folder::sync(&folder.open_runs())?;
-    for adopted in &new {
-        let path = folder.run_file(adopted.run);
-        let frames: Vec<u8> = adopted.events.iter().flat_map(|event| wal::frame(event)).collect();
-        let file = folder::private().open(&path).map_err(failed("create", &path))?;
-        file.write_all_at(&frames, 0).map_err(failed("write", &path))?;
-        events += u64::try_from(adopted.events.len()).unwrap_or(u64::MAX);
-    }
-    folder::sync(&folder.runs())?;
+    let frames = |adopted: &Adopted| adopted.events.iter().flat_map(|event| wal::frame(event)).collect();
+    let files = new.iter().map(|adopted| (folder.run_file(adopted.run), frames(adopted)));
+    folder::add_all(&folder.runs(), files)?;
+    let events = new.iter().map(|adopted| u64::try_from(adopted.events.len()).unwrap_or(u64::MAX)).sum();
     inner.burst(Bring::Marked, |_| Ok(()))?;
     Ok((events, known))
 }

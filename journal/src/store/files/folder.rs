@@ -16,6 +16,9 @@ use crate::event::{Hash, RunId};
 /// How the names of databases begin that are not finished.
 const IN_MAKING: &str = "sled.new.";
 
+/// More files than this are made durable together with their whole file system, fewer one by one.
+const MANY: usize = 16;
+
 /// The journal's folder.
 #[derive(Debug, Clone)]
 pub(super) struct Folder {
@@ -250,12 +253,9 @@ pub(super) fn open(path: &Path) -> Result<File, StoreError> {
 
 /// Makes `path` hold `bytes`, all or nothing, whatever crashes; durable on return.
 pub(super) fn replace(path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
-    static COUNTER: AtomicU64 = AtomicU64::new(0);
-    let number = COUNTER.fetch_add(1, Ordering::Relaxed);
-    let mut name = path.as_os_str().to_owned();
-    name.push(format!(".{}.{number}.tmp", process::id()));
-    let temporary = PathBuf::from(name);
-    let written = write_synced(&temporary, bytes)
+    let temporary = beside(path);
+    let written = fill(&temporary, bytes)
+        .and_then(|file| file.sync_all().map_err(failed("sync", &temporary)))
         .and_then(|()| fs::rename(&temporary, path).map_err(failed("put in place", path)));
     if written.is_err() {
         // The reason is on its way to the caller; a file that stays is one nobody reads.
@@ -265,10 +265,67 @@ pub(super) fn replace(path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
     sync(path.parent().unwrap_or(Path::new(".")))
 }
 
-fn write_synced(path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
+/// Makes files in `folder` that must not be there yet, each as a whole or not at all, whatever crashes; durable on
+/// return.
+pub(super) fn add_all(
+    folder: &Path,
+    files: impl IntoIterator<Item = (PathBuf, Vec<u8>)>,
+) -> Result<(), StoreError> {
+    let mut written = Vec::new();
+    let added = write_and_add(folder, files, &mut written);
+    for (temporary, _) in &written {
+        // A file that stays is one nobody reads.
+        let _ = fs::remove_file(temporary);
+    }
+    added?;
+    sync(folder)
+}
+
+/// Tells in `written` which files it has made, for which others.
+fn write_and_add(
+    folder: &Path,
+    files: impl IntoIterator<Item = (PathBuf, Vec<u8>)>,
+    written: &mut Vec<(PathBuf, PathBuf)>,
+) -> Result<(), StoreError> {
+    for (path, bytes) in files {
+        let temporary = beside(&path);
+        written.push((temporary.clone(), path));
+        fill(&temporary, &bytes)?;
+    }
+    let temporaries: Vec<&Path> = written.iter().map(|(temporary, _)| temporary.as_path()).collect();
+    sync_files(folder, &temporaries)?;
+    for (temporary, path) in written {
+        fs::hard_link(temporary, &*path).map_err(failed("put in place", path))?;
+    }
+    Ok(())
+}
+
+/// A name that nobody else has.
+fn beside(path: &Path) -> PathBuf {
+    static COUNTER: AtomicU64 = AtomicU64::new(0);
+    let number = COUNTER.fetch_add(1, Ordering::Relaxed);
+    let mut name = path.as_os_str().to_owned();
+    name.push(format!(".{}.{number}.tmp", process::id()));
+    PathBuf::from(name)
+}
+
+fn fill(path: &Path, bytes: &[u8]) -> Result<File, StoreError> {
     let mut file = private().truncate(true).open(path).map_err(failed("create", path))?;
     file.write_all(bytes).map_err(failed("write", path))?;
-    file.sync_all().map_err(failed("sync", path))
+    Ok(file)
+}
+
+/// Makes the contents of these files in `folder` durable.
+pub(super) fn sync_files(folder: &Path, paths: &[impl AsRef<Path>]) -> Result<(), StoreError> {
+    if paths.len() > MANY {
+        let opened = File::open(folder).map_err(failed("open", folder))?;
+        return rustix::fs::syncfs(&opened).map_err(|error| failed("sync", folder)(error.into()));
+    }
+    for path in paths {
+        let path = path.as_ref();
+        File::open(path).and_then(|file| file.sync_all()).map_err(failed("sync", path))?;
+    }
+    Ok(())
 }
 
 /// Removes a file; that there is none is fine.

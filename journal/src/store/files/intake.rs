@@ -1,13 +1,13 @@
 //! Brings run files into the database, by way of the ledger.
 
 use std::collections::BTreeSet;
-use std::fs::{self, File};
+use std::fs;
 use std::io;
 use std::path::PathBuf;
 
 use super::super::StoreError;
 use super::database::Broken;
-use super::folder::{Folder, failed};
+use super::folder::{self, Folder, failed};
 use super::ledger::{Entry, Fact, Ledger};
 use super::prune;
 use super::record::Record;
@@ -19,8 +19,6 @@ use crate::event::{Hash, RunId};
 
 /// Beyond this many bytes, what is new goes into more than one transaction.
 const TRANSACTION: u64 = 512 * 1024;
-/// More run files than this are made durable together with their whole file system, fewer one by one.
-const MANY: usize = 16;
 
 /// What was found while run files were brought in, to be acted on once that is durable.
 #[derive(Debug, Default)]
@@ -114,16 +112,8 @@ impl Batch {
 impl Batch {
     /// What was read may not be durable yet: its owner was about to make it so, or a crash came first.
     fn make_durable(&self, folder: &Folder) -> Result<(), StoreError> {
-        if self.news.len() > MANY {
-            let path = folder.runs();
-            let runs = File::open(&path).map_err(failed("open", &path))?;
-            return rustix::fs::syncfs(&runs).map_err(|error| failed("sync", &path)(error.into()));
-        }
-        for News { run, .. } in &self.news {
-            let path = folder.run_file(*run);
-            File::open(&path).and_then(|file| file.sync_data()).map_err(failed("sync", &path))?;
-        }
-        Ok(())
+        let paths: Vec<PathBuf> = self.news.iter().map(|news| folder.run_file(news.run)).collect();
+        folder::sync_files(&folder.runs(), &paths)
     }
 }
 
