@@ -285,7 +285,7 @@ fn what_was_typed_is_remembered_in_a_private_file_and_found_again() {
     console.answers("set SECTION backup_host https://me:secret@example.com", "");
     console.answers("set SECTION backup_host me:secret@example.com", "");
     console.answers("pg_staging -q set SECTION Backup_Host me:secret@example.com", "");
-    console.answers("history --journal postgres://me:secret@example.com/j", "in a folder only");
+    console.answers("history --journal postgres://me:secret@example.com/j?lease=0s", "no length of time");
     console.answers("set SECTION tmpdir /srv", "");
     // A crash loses nothing.
     let kept =

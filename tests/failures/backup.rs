@@ -270,7 +270,7 @@ fn an_archive_that_is_damaged_in_the_rows_of_a_table_fails_the_load_and_the_copy
         &site,
         &["restore", &site.section(), DAY],
         1,
-        "pg_restore into shop_20261121 failed (exit status: 1)\n\
+        "small tables 1: pg_restore into shop_20261121 failed (exit status: 1)\n\
          cause: could not uncompress data: invalid literal/lengths set\n\
          hint: see all it said: pg_staging inspect <run>",
     );
