@@ -78,9 +78,9 @@ fn the_first_failure_ends_a_script_with_its_code_and_its_line() {
         ("histry\n", 2, "stopped at line 1: histry"),
         ("switch\n", 2, "stopped at line 1: switch"),
         (
-            "inspect 1 --journal postgres://u:secret@h/j\n",
+            "inspect 1 --journal postgres://u:secret@h/j?lease=0s\n",
             2,
-            "stopped at line 1: inspect 1 --journal postgres://***@h/j",
+            "stopped at line 1: inspect 1 --journal postgres://***@h/j?lease=0s",
         ),
     ] {
         let outcome = script(&site, &[], text);
