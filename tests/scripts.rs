@@ -80,7 +80,7 @@ fn the_first_failure_ends_a_script_with_its_code_and_its_line() {
         (
             "inspect 1 --journal postgres://u:secret@h/j?lease=0s\n",
             2,
-            "stopped at line 1: inspect 1 --journal postgres://***@h/j?lease=0s",
+            "stopped at line 1: inspect 1 --journal postgres://***@h/j?***",
         ),
     ] {
         let outcome = script(&site, &[], text);

@@ -43,6 +43,8 @@ pub(super) struct Scene<'s> {
     pub(super) before: World,
     /// Whether what the command does within its copy is undone by making that copy anew.
     pub(super) anew: bool,
+    /// Whether the dump never comes here as a file.
+    pub(super) by_parts: bool,
     journal: PathBuf,
     known: Option<String>,
 }
@@ -74,7 +76,7 @@ impl<'s> Scene<'s> {
         }
         let known = newest(&site).map(|run| run.id);
         let before = World::of(&site, &copy);
-        Scene { site, copy, command, before, anew: false, journal, known }
+        Scene { site, copy, command, before, anew: false, by_parts: false, journal, known }
     }
 
     /// The command's words.
