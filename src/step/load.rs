@@ -62,14 +62,9 @@ struct Loaded {
 
 impl Load {
     fn program(&self, plan: &Plan, server: &Server) -> Program {
-        let program = Program::new(&self.settings.pg_restore)
-            .args(["--no-password", "--verbose"])
-            .arg(format!(
-                "--dbname={}",
-                server.conninfo(&self.settings.database, Some(&plan.application_name))
-            ))
-            .arg(format!("--use-list={}", plan.list.display()))
-            .env("LC_ALL", "C");
+        let program = pg_restore(&self.settings, server, &plan.application_name)
+            .arg("--verbose")
+            .arg(format!("--use-list={}", plan.list.display()));
         let program = if plan.single_transaction {
             program.arg("--single-transaction")
         } else {
@@ -90,6 +85,15 @@ impl Load {
         })
         .await
     }
+}
+
+/// A pg_restore into the copy, whose words are those that [`judge`] knows.
+pub(super) fn pg_restore(settings: &Settings, server: &Server, application_name: &str) -> Program {
+    let conninfo = server.conninfo(&settings.database, Some(application_name));
+    Program::new(&settings.pg_restore)
+        .arg("--no-password")
+        .arg(format!("--dbname={conninfo}"))
+        .env("LC_ALL", "C")
 }
 
 /// What came of a pg_restore into the copy. Ending with status 1 is success only when every error is one of the few that

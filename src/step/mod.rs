@@ -452,9 +452,19 @@ async fn run_child(
     line: impl FnMut(&str) -> bool,
 ) -> Result<Ended, Failure> {
     let running = program.start()?;
-    let Identity { pid, start_time, boot_id } = running.identity()?;
+    let identity = running.identity()?;
+    until_ended(at, program, identity, async { Ok(running.finish(line).await?) }).await
+}
+
+/// Records that a program was started, and, when `ends` tells, how it ended.
+async fn until_ended(
+    at: &Context<'_>,
+    program: &Program,
+    Identity { pid, start_time, boot_id }: Identity,
+    ends: impl Future<Output = Result<Ended, Failure>>,
+) -> Result<Ended, Failure> {
     at.child_started(journal::event::Process { pid, start_time, boot_id }, &program.name()).await?;
-    let ended = running.finish(line).await?;
+    let ended = ends.await?;
     at.child_ended(pid, &ended.ending()).await?;
     Ok(ended)
 }

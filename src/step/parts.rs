@@ -17,7 +17,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use async_trait::async_trait;
 use futures_util::FutureExt as _;
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
-use journal::event::{Detail, Failure, Process};
+use journal::event::{Detail, Failure};
 use journal::step::{Context, Intent, Observed, Step};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Semaphore, mpsc};
@@ -30,13 +30,14 @@ use super::catalog::Selected;
 use super::contents::{Head, Heads, Way, way};
 use super::create_database::{Mark, comment_of, require_ours};
 use super::load::{self, Load};
+use super::preflight::Backup;
 use super::{
     Secrets, Settings, application_name, asked_to_stop, end_leftovers, outcome, read, server, shortened,
-    write,
+    until_ended, write,
 };
 use crate::contents::{self, PartKind, Piece, RestorePart, Rows, Schedule, Selection};
 use crate::world::postgres::Server;
-use crate::world::process::{Identity, Input, Program};
+use crate::world::process::Input;
 use crate::world::web::{Meta, Web};
 
 /// The step. A dump that had to be brought here as a file is loaded from it as ever.
@@ -100,14 +101,14 @@ impl Parts {
         &self.load.settings
     }
 
-    /// The head of the dump, and how what is kept of it is divided. The same each time.
+    /// The head of a dump, and how what is kept of it is divided. The same each time.
     async fn divided(
         &self,
         at: &Context<'_>,
+        backup: &Backup,
         streamed: bool,
     ) -> Result<(Arc<Head>, Vec<RestorePart>), Failure> {
-        let backup = super::backup(at).await?;
-        let head = self.heads.of(&self.secrets, &backup).await?;
+        let head = self.heads.of(&self.secrets, backup).await?;
         let selected: Selected = outcome(at, "catalog").await?;
         let selection: Selection = super::attached(at, &selected.selection, "what is restored").await?;
         let parts = contents::parts(&head.contents, &selection, backup.bytes.filter(|_| !streamed));
@@ -116,18 +117,17 @@ impl Parts {
 
     async fn attempt<'a>(&'a self, at: &'a Context<'a>, plan: &Plan) -> Result<Attempt<'a>, Failure> {
         let streamed = way(at).await? == Way::Stream;
-        let (head, parts) = self.divided(at, streamed).await?;
+        let backup = super::backup(at).await?;
+        let (head, parts) = self.divided(at, &backup, streamed).await?;
         let server = server(at, self.settings()).await?;
         // A commit of an attempt that failed may still be on its way.
         end_leftovers(at, &server, &self.settings().maintdb).await?;
         let session = server.connect(&self.settings().database, &plan.application_name).await?;
         require_ours(&session, &self.settings().database, at.run()).await?;
         let done = marks::read(&session).await?;
-        let backup = super::backup(at).await?;
         let url = backup.url(&self.secrets)?;
-        let is_left = |rows: &&Rows| !done.contains(&rows.dump_id);
-        let left = parts.iter().flat_map(|part| &part.rows).filter(is_left).map(Rows::length).sum();
-        let total = if streamed { backup.bytes } else { Some(left) };
+        let total =
+            if streamed { backup.bytes } else { Some(rows_left(&parts, &done).map(Rows::length).sum()) };
         Ok(Attempt {
             at,
             settings: self.settings(),
@@ -171,7 +171,7 @@ impl Attempt<'_> {
         let (mut running, mut tolerated) = (FuturesUnordered::new(), Vec::new());
         let (tell, mut told) = mpsc::channel(1);
         let mut stream = std::pin::pin!(self.stream(tell));
-        let mut streaming = self.streamed && self.total_left() > 0;
+        let mut streaming = self.streamed && rows_left(&self.parts, &self.done).next().is_some();
         let mut stop = std::pin::pin!(asked_to_stop(self.at));
         loop {
             loop {
@@ -181,7 +181,8 @@ impl Attempt<'_> {
                 }
                 running.push(self.load(begun).boxed());
             }
-            if running.is_empty() && !streaming {
+            // The last that the stream told may be still to be heard.
+            if running.is_empty() && !streaming && told.is_empty() {
                 break;
             }
             // What is dropped on the way out of here is ended, and its transaction with it.
@@ -198,11 +199,6 @@ impl Attempt<'_> {
                 ended = &mut stream, if streaming && schedule.rows_may_come() => {
                     ended?;
                     streaming = false;
-                    // The last that it told may be still to be heard.
-                    if let Ok(came) = told.try_recv() {
-                        let small = take_in(came, &mut schedule);
-                    running.extend(small.map(|blocks| self.load_small(blocks).boxed()));
-                    }
                 }
                 () = &mut stop => {
                     return Err(Failure { stopped: true, ..Failure::new("stopped between two parts") });
@@ -218,15 +214,6 @@ impl Attempt<'_> {
         })
     }
 
-    /// How many blocks of rows are still to be loaded.
-    fn total_left(&self) -> usize {
-        self.parts
-            .iter()
-            .flat_map(|part| &part.rows)
-            .filter(|rows| !self.done.contains(&rows.dump_id))
-            .count()
-    }
-
     /// The entries of a part that are not done.
     fn left(&self, part: &RestorePart) -> Vec<(contents::Place, i32)> {
         let entries = self.head.contents.entries();
@@ -239,8 +226,7 @@ impl Attempt<'_> {
         let parts: Vec<&RestorePart> = indexes.iter().filter_map(|index| self.parts.get(*index)).collect();
         let is = |kind: PartKind| parts.iter().any(|part| part.kind == kind);
         let left: Vec<(contents::Place, i32)> = parts.iter().flat_map(|part| self.left(part)).collect();
-        let is_left = |rows: &&Rows| !self.done.contains(&rows.dump_id);
-        let rows: Vec<&Rows> = parts.iter().flat_map(|part| &part.rows).filter(is_left).collect();
+        let rows: Vec<&Rows> = rows_left(parts.iter().copied(), &self.done).collect();
         let by_place: HashMap<contents::Place, &Rows> = rows.iter().map(|rows| (rows.entry, *rows)).collect();
         let ids: Vec<i32> = left.iter().map(|(_, id)| *id).collect();
         let mut pieces = self.preamble.clone();
@@ -286,16 +272,11 @@ impl Attempt<'_> {
     ) -> Result<Vec<String>, Failure> {
         let Archive { name, head, ids, atomic, .. } = archive;
         let named = |failure: Failure| Failure { message: format!("{name}: {}", failure.message), ..failure };
-        let conninfo = self.server.conninfo(&self.settings.database, Some(&self.application_name));
-        let program = Program::new(&self.settings.pg_restore)
-            .arg("--no-password")
-            .arg(format!("--dbname={conninfo}"))
-            .env("LC_ALL", "C");
+        let program = load::pg_restore(self.settings, &self.server, &self.application_name);
         let program = if atomic { program.arg("--single-transaction") } else { program };
         let _worker = self.workers.acquire().await.map_err(|error| Failure::new(error.to_string()))?;
         let (running, mut input) = program.start_fed()?;
-        let Identity { pid, start_time, boot_id } = running.identity()?;
-        self.at.child_started(Process { pid, start_time, boot_id }, &program.name()).await?;
+        let identity = running.identity()?;
         let feed = async move {
             let fed = async {
                 give(&mut input, &head).await?;
@@ -309,8 +290,8 @@ impl Attempt<'_> {
         };
         let finish = async { running.finish(|_| true).await.map_err(Failure::from) };
         // When the feed fails, pg_restore is ended before it can commit.
-        let ((), ended) = tokio::try_join!(feed, finish).map_err(named)?;
-        self.at.child_ended(pid, &ended.ending()).await?;
+        let ends = async { tokio::try_join!(feed, finish).map(|((), ended)| ended).map_err(named) };
+        let ended = until_ended(self.at, &program, identity, ends).await?;
         let (tolerated, _) = load::judge(self.at, &self.settings.database, &ended).await.map_err(named)?;
         if !atomic {
             let session = self.server.connect(&self.settings.database, &self.application_name).await?;
@@ -320,6 +301,14 @@ impl Attempt<'_> {
         self.at.part_done(&name, write(&told)).await?;
         Ok(tolerated)
     }
+}
+
+/// The blocks of these parts that are not done.
+fn rows_left<'p>(
+    parts: impl IntoIterator<Item = &'p RestorePart>,
+    done: &HashSet<i32>,
+) -> impl Iterator<Item = &'p Rows> {
+    parts.into_iter().flat_map(|part| &part.rows).filter(|rows| !done.contains(&rows.dump_id))
 }
 
 /// Takes in what came of the stream, and gives what is to be loaded of it.
@@ -344,7 +333,8 @@ impl Step for Parts {
         if way == Way::File {
             return self.load.intend(at).await;
         }
-        let (_, parts) = self.divided(at, way == Way::Stream).await?;
+        let backup = super::backup(at).await?;
+        let (_, parts) = self.divided(at, &backup, way == Way::Stream).await?;
         let entries: usize = parts.iter().map(|part| part.entries.len()).sum();
         Ok(Intent::Do(write(&Plan {
             parts: parts.len() as u64,

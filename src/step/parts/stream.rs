@@ -10,8 +10,8 @@ use bytes::{Bytes, BytesMut};
 use journal::event::Failure;
 use tokio::sync::mpsc;
 
-use super::Attempt;
 use super::feed::{Fault, give};
+use super::{Attempt, rows_left};
 use crate::contents::{Block, BlockHead, LARGE, MOST_TABLES, TOGETHER};
 use crate::world::process::Input;
 use crate::world::web::Steady;
@@ -84,8 +84,7 @@ impl Attempt<'_> {
     pub(super) async fn stream(&self, tell: mpsc::Sender<Came>) -> Result<(), Failure> {
         let mut wanted: HashMap<i32, usize> = HashMap::new();
         for (index, part) in self.parts.iter().enumerate() {
-            let left = part.rows.iter().map(|rows| rows.dump_id).filter(|id| !self.done.contains(id));
-            wanted.extend(left.map(|id| (id, index)));
+            wanted.extend(rows_left([part], &self.done).map(|rows| (rows.dump_id, index)));
         }
         let mut source = Source {
             attempt: self,
