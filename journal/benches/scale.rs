@@ -54,8 +54,10 @@ fn main() {
         ("history --status interrupted", None),
         ("inspect a run by its short id, new", Some(50)),
         ("inspect a run by its short id, old", Some(50)),
-        ("claim, ten appends, publish", None),
+        ("a run: claim, ten appends, publish", None),
         ("the same in an empty journal", None),
+        ("its ten appends alone", None),
+        ("the same alone in an empty journal", None),
     ] {
         let mut taken: Vec<Taken> = (0..ROUNDS).map(|_| alone(task, runs)).collect();
         let memory = taken.iter().map(|taken| taken.memory).max().unwrap();
@@ -133,6 +135,7 @@ fn alone(task: &str, runs: u32) -> Taken {
 fn perform(task: &str, folder: &Path, runs: u32) {
     let empty = tempfile::tempdir_in(folder).unwrap();
     let begun = Instant::now();
+    let mut alone = None;
     match task {
         "history --limit 20" => {
             let query = Query { limit: Some(20), ..Query::default() };
@@ -153,47 +156,47 @@ fn perform(task: &str, folder: &Path, runs: u32) {
         }
         "inspect a run by its short id, new" => inspect(folder, runs),
         "inspect a run by its short id, old" => inspect(folder, runs / 2),
-        "claim, ten appends, publish" => append(folder),
-        "the same in an empty journal" => append(empty.path()),
+        "a run: claim, ten appends, publish" => drop(append(folder)),
+        "the same in an empty journal" => drop(append(empty.path())),
+        "its ten appends alone" => alone = Some(append(folder)),
+        "the same alone in an empty journal" => alone = Some(append(empty.path())),
         other => panic!("no task '{other}'"),
     }
-    let time = begun.elapsed();
+    let time = alone.unwrap_or_else(|| begun.elapsed());
     let busy = Duration::try_from(rustix::time::clock_gettime(ClockId::ProcessCPUTime)).unwrap();
     println!("{} {} {}", time.as_micros(), busy.as_micros(), most_memory());
 }
 
 fn history(folder: &Path, query: &Query) -> usize {
-    let store = store(folder);
-    run(async {
-        let found = store.runs(query).await.unwrap();
-        let ids: Vec<_> = found.iter().map(|run| run.id).collect();
-        store.read_all(&ids).await.unwrap().len()
-    })
+    run(store(folder).look(query)).unwrap().len()
 }
 
 fn inspect(folder: &Path, number: u32) {
-    let store = store(folder);
-    run(async {
-        let found = store.find(&run_id(number).short()).await.unwrap();
-        assert!(store.read(found[0]).await.unwrap().len() >= 10);
-    });
+    let (_, known) = run(store(folder).look_up(&run_id(number).short())).unwrap().unwrap();
+    assert!(known.events.len() >= 10);
 }
 
-fn append(folder: &Path) {
+/// Writes a run to its end, and gives what its appends took.
+fn append(folder: &Path) -> Duration {
     let store = store(folder);
     let mut story = told(1);
     story.run = journal::event::RunId(uuid::Uuid::now_v7());
     story.told.clear();
     run(async {
         let mut log = store.claim(&Claim { actor: actor("eve"), ..story.claim() }).await.unwrap();
+        let begun = Instant::now();
         let first = story.begin();
         story.append(&mut *log, &first).await.unwrap();
-        for _ in 0..9 {
+        for _ in 0..8 {
             let part = story.part();
             story.append(&mut *log, &part).await.unwrap();
         }
+        let last = story.tell(Event::RunSucceeded);
+        story.append(&mut *log, &last).await.unwrap();
+        let taken = begun.elapsed();
         log.publish().await.unwrap();
-    });
+        taken
+    })
 }
 
 /// `VmHWM` of proc(5), in kB.

@@ -86,6 +86,8 @@ pub struct Query {
     pub since: Option<Timestamp>,
     /// Only begun before this moment.
     pub until: Option<Timestamp>,
+    /// Only older than this run, by the order of ids.
+    pub before: Option<RunId>,
     /// Also those that change nothing.
     pub read_only: bool,
     /// No more than these.
@@ -95,7 +97,8 @@ pub struct Query {
 impl Query {
     /// Whether `summary` is asked for; `held` is asked only where it matters.
     pub fn matches(&self, summary: &Summary, held: impl FnOnce() -> bool) -> bool {
-        self.matches_person(&summary.user)
+        self.before.is_none_or(|before| summary.id < before)
+            && self.matches_person(&summary.user)
             && self.matches_time(summary.started_at)
             && self.matches_run(summary, held)
     }

@@ -47,6 +47,34 @@ pub trait Store: Send + Sync {
     /// The same of several runs in one go, in the order of `runs`; nothing of a run that is not there.
     async fn read_all(&self, runs: &[RunId]) -> Result<Vec<Vec<Stored>>, StoreError>;
 
+    /// The runs that `query` asks for, newest first, each with its events and whether a living process owns it, which
+    /// agree: the events of a run that is not owned are all that its last owner wrote.
+    async fn look(&self, query: &Query) -> Result<Vec<(Summary, Known)>, StoreError> {
+        let summaries = self.runs(query).await?;
+        let ids: Vec<RunId> = summaries.iter().map(|summary| summary.id).collect();
+        let known = self.known(&ids).await?;
+        Ok(summaries.into_iter().zip(known).collect())
+    }
+
+    /// The same of the one run of whose id `part` is a part; the ids when there are none, or several.
+    async fn look_up(&self, part: &str) -> Result<Result<(RunId, Known), Vec<RunId>>, StoreError> {
+        let ids = self.find(part).await?;
+        let [id] = ids[..] else { return Ok(Err(ids)) };
+        let held = self.is_held(id).await?;
+        Ok(Ok((id, Known { events: self.read(id).await?, held })))
+    }
+
+    /// The same of these runs; no events of one that is not there.
+    async fn known(&self, runs: &[RunId]) -> Result<Vec<Known>, StoreError> {
+        // In this order: the owner of a run that is not held any more has written all that it is going to.
+        let mut held = Vec::new();
+        for run in runs {
+            held.push(self.is_held(*run).await?);
+        }
+        let events = self.read_all(runs).await?;
+        Ok(events.into_iter().zip(held).map(|(events, held)| Known { events, held }).collect())
+    }
+
     /// The events that `query` asks for (see [`Query::matches_run`] and [`Query::matches_event`]), by their numbers in
     /// the whole store, from number `from` on: as many as can be looked at without holding anybody up.
     async fn events(&self, query: &Query, from: u64) -> Result<Page, StoreError>;
@@ -84,6 +112,15 @@ pub trait Store: Send + Sync {
 
     /// What had to be mended while the store was used, in words for the user; each is told once.
     fn take_notices(&self) -> Vec<String>;
+}
+
+/// What there is of a run when somebody asks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Known {
+    /// Its events, in order.
+    pub events: Vec<Stored>,
+    /// Whether a living process owns it.
+    pub held: bool,
 }
 
 /// A store that is looked after for years.

@@ -56,6 +56,7 @@ impl Filter {
     pub(super) fn query(&self, app: &App, limit: Option<usize>) -> Result<Query, Error> {
         let word = self.status.and_then(|word| word.to_possible_value());
         Ok(Query {
+            before: None,
             section: self.dbname.clone(),
             status: word.map(|word| word.get_name().to_owned()),
             command: self.command.clone(),

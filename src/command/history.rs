@@ -5,11 +5,11 @@ use journal::clock::{Clock as _, SystemClock};
 use journal::query::{Shown, Summary};
 use journal::run::Run;
 use journal::step::Progress;
-use journal::store::{Store, Stored};
+use journal::store::{Known, Store};
 
 use super::App;
 use super::filter::Filter;
-use super::runs::{self, Unreadable};
+use super::runs::{self, Pages, Unreadable};
 use crate::error::{Error, ExitCode};
 use crate::report::{self, Line};
 
@@ -29,10 +29,10 @@ impl History {
         let query = self.filter.query(app, Some(self.limit))?;
         let store = app.store(self.filter.dbname.as_deref())?;
         let mut lines = Vec::new();
-        for summaries in store.runs(&query).await?.chunks(runs::AT_ONCE) {
-            let read = runs::read_some(&*store, summaries).await?;
-            for (summary, (stored, held)) in summaries.iter().zip(read) {
-                lines.push(line(app, &*store, summary.clone(), &stored, held).await?);
+        let mut pages = Pages::of(&*store, query);
+        while let Some(page) = pages.next().await? {
+            for (summary, known) in page {
+                lines.push(line(app, &*store, summary, &known).await?);
             }
         }
         report::history(&lines, SystemClock.now(), app.style);
@@ -45,10 +45,9 @@ async fn line(
     app: &App,
     store: &dyn Store,
     summary: Summary,
-    stored: &[Stored],
-    held: bool,
+    Known { events, held }: &Known,
 ) -> Result<Line, Error> {
-    let run = match runs::fold(stored) {
+    let run = match runs::fold(events) {
         Ok(run) => Some(run),
         Err(Unreadable::Newer { .. }) => None,
         Err(Unreadable::Broken(why)) => {
@@ -56,9 +55,9 @@ async fn line(
             None
         }
     };
-    let shown = Shown::of(run.as_ref().map(|run| run.status), held);
+    let shown = Shown::of(run.as_ref().map(|run| run.status), *held);
     let progress = match &run {
-        Some(run) => progress(store, run, held).await?,
+        Some(run) => progress(store, run, *held).await?,
         None => None,
     };
     Ok(Line { summary, run, shown, progress })

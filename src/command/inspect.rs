@@ -6,7 +6,7 @@ use journal::clock::{Clock as _, SystemClock};
 use journal::event::{Hash, RunId};
 use journal::query::Shown;
 use journal::run::Run;
-use journal::store::{Store, StoreError, Stored};
+use journal::store::{Known, Store, StoreError, Stored};
 
 use super::runs::{self, Unreadable};
 use super::{App, history, live};
@@ -34,13 +34,10 @@ impl Inspect {
             return live::show(app, &section).await;
         }
         let store = app.store(None)?;
-        let id = runs::find(&*store, &self.run.unwrap_or_default()).await?;
-        // In this order: the owner of a run that is not held any more has written all that it is going to.
-        let held = store.is_held(id).await?;
-        let stored = store.read(id).await?;
-        match runs::fold(&stored) {
-            Ok(run) => show(app, &*store, &run, held, &stored, self.events).await?,
-            Err(why) => show_unread(app, id, &stored, why),
+        let (id, known) = runs::look_up(&*store, &self.run.unwrap_or_default()).await?;
+        match runs::fold(&known.events) {
+            Ok(run) => show(app, &*store, &run, &known, self.events).await?,
+            Err(why) => show_unread(app, id, &known.events, why),
         }
         app.tell_notices(&*store);
         Ok(ExitCode::DONE)
@@ -51,15 +48,14 @@ async fn show(
     app: &App,
     store: &dyn Store,
     run: &Run,
-    held: bool,
-    stored: &[Stored],
+    Known { events, held }: &Known,
     all_events: bool,
 ) -> Result<(), Error> {
-    let events = entries(run.id, stored, Some(run));
+    let events = entries(run.id, events, Some(run));
     let inspected = Inspected {
         run,
-        shown: Shown::of(Some(run.status), held),
-        progress: history::progress(store, run, held).await?,
+        shown: Shown::of(Some(run.status), *held),
+        progress: history::progress(store, run, *held).await?,
         outputs: outputs(app, store, run).await?,
         events: &events,
     };

@@ -10,7 +10,8 @@ use journal::query::Query;
 use journal::run::Run;
 use journal::store::Store;
 
-use super::{App, Typed, runs};
+use super::runs::{self, Pages};
+use super::{App, Typed};
 use crate::config::Target;
 use crate::database::{DatedName, to_purge};
 use crate::error::{Error, ExitCode};
@@ -136,9 +137,10 @@ async fn open_runs(store: &dyn Store, target: &str) -> Result<Vec<Run>, Error> {
     let mut open = Vec::new();
     for status in ["running", "rolling_back", "interrupted", "stopped", "stuck"] {
         let query = Query { status: Some(status.to_owned()), ..Query::default() };
-        for summaries in store.runs(&query).await?.chunks(runs::AT_ONCE) {
-            for (summary, (stored, _)) in summaries.iter().zip(runs::read_some(store, summaries).await?) {
-                let run = runs::understood(summary.id, &stored)?;
+        let mut pages = Pages::of(store, query);
+        while let Some(page) = pages.next().await? {
+            for (summary, known) in page {
+                let run = runs::understood(summary.id, &known.events)?;
                 if run.started.target.as_deref() == Some(target) {
                     open.push(run);
                 }

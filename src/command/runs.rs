@@ -7,7 +7,7 @@ use journal::codec::{self, CodecError};
 use journal::event::{Envelope, Event, RunId};
 use journal::query::{Query, Shown, Summary};
 use journal::run::{Run, Status, StepRecord};
-use journal::store::{Store, Stored};
+use journal::store::{Known, Store, Stored};
 
 use super::{App, secrets, signals, stopped};
 use crate::error::{Error, ExitCode};
@@ -98,15 +98,24 @@ impl Rollback {
 pub async fn find(store: &dyn Store, part: &str) -> Result<RunId, Error> {
     match store.find(part).await?.as_slice() {
         [id] => Ok(*id),
-        [] => Err(Error::new(ExitCode::MISSING, format!("there is no run '{part}'"))
-            .hint("history lists the runs there are")),
-        many => {
-            let ids = many.iter().take(5).map(ToString::to_string).collect::<Vec<_>>().join(", ");
-            Err(Error::new(ExitCode::USAGE, format!("'{part}' is a part of {} ids", many.len()))
-                .because(ids)
-                .hint("type more of it"))
-        }
+        ids => Err(not_one(part, ids)),
     }
+}
+
+/// The same, with what there is of the run.
+pub async fn look_up(store: &dyn Store, part: &str) -> Result<(RunId, Known), Error> {
+    store.look_up(part).await?.map_err(|ids| not_one(part, &ids))
+}
+
+fn not_one(part: &str, ids: &[RunId]) -> Error {
+    if ids.is_empty() {
+        return Error::new(ExitCode::MISSING, format!("there is no run '{part}'"))
+            .hint("history lists the runs there are");
+    }
+    let some = ids.iter().take(5).map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    Error::new(ExitCode::USAGE, format!("'{part}' is a part of {} ids", ids.len()))
+        .because(some)
+        .hint("type more of it")
 }
 
 /// How many runs are read in one go.
@@ -117,15 +126,32 @@ pub async fn read(store: &dyn Store, id: RunId) -> Result<Run, Error> {
     understood(id, &store.read(id).await?)
 }
 
-/// The stored events of some runs, at most [`AT_ONCE`], each with whether a living process owns it.
-pub async fn read_some(store: &dyn Store, some: &[Summary]) -> Result<Vec<(Vec<Stored>, bool)>, Error> {
-    let ids: Vec<RunId> = some.iter().map(|summary| summary.id).collect();
-    // In this order: the owner of a run that is not held any more has written all that it is going to.
-    let mut held = Vec::new();
-    for id in &ids {
-        held.push(store.is_held(*id).await?);
+/// The runs that a query asks for, newest first, some at a time.
+pub struct Pages<'a> {
+    store: &'a dyn Store,
+    query: Query,
+    left: usize,
+}
+
+impl<'a> Pages<'a> {
+    /// Of what `query` asks for, up to its limit.
+    pub fn of(store: &'a dyn Store, query: Query) -> Pages<'a> {
+        let left = query.limit.unwrap_or(usize::MAX);
+        Pages { store, query, left }
     }
-    Ok(store.read_all(&ids).await?.into_iter().zip(held).collect())
+
+    /// The next ones, while there are any.
+    pub async fn next(&mut self) -> Result<Option<Vec<(Summary, Known)>>, Error> {
+        let most = self.left.min(AT_ONCE);
+        if most == 0 {
+            return Ok(None);
+        }
+        self.query.limit = Some(most);
+        let found = self.store.look(&self.query).await?;
+        self.query.before = found.last().map(|(summary, _)| summary.id);
+        self.left = if found.len() < most { 0 } else { self.left - most };
+        Ok(Some(found))
+    }
 }
 
 /// The run that stored events tell of, which must be one that this version understands.
@@ -203,10 +229,10 @@ pub async fn newest(app: &App, limit: usize, open: bool) -> Result<Vec<(String, 
     let wanted = |summary: &Summary| !open || summary.status.is_some_and(|status| !status.is_finished());
     let summaries: Vec<Summary> =
         store.runs(&query).await?.into_iter().filter(wanted).take(limit.min(AT_ONCE)).collect();
-    let read = read_some(&*store, &summaries).await?;
-    let named = summaries.iter().zip(read).map(|(summary, (stored, held))| {
-        let run = understood(summary.id, &stored)?;
-        let (id, shown) = (run.id.short(), Shown::of(Some(run.status), held));
+    let ids: Vec<RunId> = summaries.iter().map(|summary| summary.id).collect();
+    let named = ids.iter().zip(store.known(&ids).await?).map(|(id, known)| {
+        let run = understood(*id, &known.events)?;
+        let (id, shown) = (id.short(), Shown::of(Some(run.status), known.held));
         Ok((id.clone(), format!("{id}  {} ({})", run.started.command_line(), shown.as_str())))
     });
     named.collect()

@@ -56,7 +56,7 @@ use self::view::Part;
 use self::wal::{RunFile, Scan};
 use self::watch::FileWatch;
 use super::verified::Verified;
-use super::{Adopted, Claim, Head, Log, Page, Pruned, Store, StoreError, Stored, Upkeep, Watch};
+use super::{Adopted, Claim, Head, Known, Log, Page, Pruned, Store, StoreError, Stored, Upkeep, Watch};
 use crate::event::{Actor, Hash, RunId};
 use crate::query::{Query, Summary};
 use crate::step::Progress;
@@ -189,6 +189,30 @@ impl Store for FileStore {
             inner.burst(Bring::Marked, move |view| runs.iter().map(|run| view.events(*run)).collect())
         })
         .await
+    }
+
+    /// Opens the database once where it can.
+    async fn look(&self, query: &Query) -> Result<Vec<(Summary, Known)>, StoreError> {
+        let query = query.clone();
+        let found = self.blocking(move |inner| inner.look(&query)).await?;
+        let changed: Vec<RunId> =
+            found.iter().filter(|(_, known)| known.is_none()).map(|(summary, _)| summary.id).collect();
+        let mut again = if changed.is_empty() { Vec::new() } else { self.known(&changed).await? }.into_iter();
+        let whole =
+            |(summary, known): (Summary, Option<Known>)| Some((summary, known.or_else(|| again.next())?));
+        Ok(found.into_iter().filter_map(whole).collect())
+    }
+
+    /// Opens the database once where it can.
+    async fn look_up(&self, part: &str) -> Result<Result<(RunId, Known), Vec<RunId>>, StoreError> {
+        let Some(part) = Part::parse(part) else { return Ok(Err(Vec::new())) };
+        let id = match self.blocking(move |inner| inner.look_up(part)).await? {
+            Ok((id, Some(known))) => return Ok(Ok((id, known))),
+            Ok((id, None)) => id,
+            Err(ids) => return Ok(Err(ids)),
+        };
+        let held = self.is_held(id).await?;
+        Ok(Ok((id, Known { events: self.read(id).await?, held })))
     }
 
     async fn events(&self, query: &Query, from: u64) -> Result<Page, StoreError> {

@@ -51,6 +51,7 @@ macro_rules! keeps_every_promise {
             many_runs_are_all_there
             readers_see_a_growing_run_whole
             several_runs_are_read_in_one_go
+            runs_are_looked_at_with_what_there_is_of_them
             all_events_come_in_pages_by_their_numbers
             a_page_tells_how_each_run_began
             events_are_filtered_by_their_run_and_by_themselves
@@ -514,6 +515,47 @@ pub(crate) async fn several_runs_are_read_in_one_go(factory: &dyn Factory) {
         assert_eq!(*read, store.read(story.run).await.unwrap());
     }
     assert_eq!(store.read_all(&[]).await.unwrap(), Vec::<Vec<_>>::new());
+}
+
+pub(crate) async fn runs_are_looked_at_with_what_there_is_of_them(factory: &dyn Factory) {
+    let store = factory.open();
+    let mut stories: Vec<Story> =
+        (1..=3).map(|number| Story::new(number, started("restore", Some("shop")))).collect();
+    let [first, second, third] = stories.as_mut_slice() else { panic!() };
+    first.write(&*store, 2, Some(Event::RunSucceeded)).await;
+    // Its owner went away before anything of it was published.
+    second.write(&*store, 1, None).await;
+    let mut log = store.claim(&third.claim()).await.unwrap();
+    let begun = third.begin();
+    third.append(&mut *log, &begun).await.unwrap();
+    log.publish().await.unwrap();
+    let part = third.part();
+    third.append(&mut *log, &part).await.unwrap();
+
+    let other = factory.open();
+    let everything = other.look(&Query::default()).await.unwrap();
+    let held: Vec<bool> = everything.iter().map(|(_, known)| known.held).collect();
+    assert_eq!(held, [true, false, false]);
+    for ((summary, known), run) in everything.iter().zip([3, 2, 1].map(run_id)) {
+        assert_eq!(summary.id, run);
+        assert_eq!(known.events, store.read(run).await.unwrap());
+        let (id, alone) = other.look_up(&run.to_string()).await.unwrap().unwrap();
+        assert_eq!((id, &alone), (run, known));
+    }
+    let pages = [(None, 3), (Some(run_id(3)), 2), (Some(run_id(2)), 1), (Some(run_id(1)), 0)];
+    for (before, left) in pages {
+        for section in [None, Some("shop".to_owned())] {
+            let query = Query { before, section, ..Query::default() };
+            assert_eq!(other.look(&query).await.unwrap(), everything[3 - left..], "{query:?}");
+        }
+    }
+    let all = [3, 2, 1].map(run_id).to_vec();
+    assert_eq!(other.look_up("018b").await.unwrap(), Err(all));
+    assert_eq!(other.look_up("no id").await.unwrap(), Err(Vec::new()));
+    drop(log);
+    let (_, ended) = other.look_up(&third.run.to_string()).await.unwrap().unwrap();
+    assert_eq!((ended.events.len(), ended.held), (2, false));
+    assert_eq!(other.look(&Query { limit: Some(1), ..Query::default() }).await.unwrap()[0].1, ended);
 }
 
 /// All events that `query` asks for, and the pages that they came in.

@@ -263,6 +263,7 @@ impl Sealed {
                 && has(&entry.users, &query.user)
                 && codes.is_none_or(|codes| codes.iter().any(|code| entry.statuses.contains(code)))
                 && (query.read_only || entry.changes)
+                && query.before.is_none_or(|before| entry.first_run < before.0.into_bytes())
                 && query.since.is_none_or(|since| entry.last_at >= micros(since))
                 && query.until.is_none_or(|until| entry.first_at < micros(until))
         });

@@ -6,7 +6,7 @@ use std::fs;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use super::super::{StoreError, Stored};
+use super::super::{Known, StoreError, Stored};
 use super::database::{self, Broken, Turn};
 use super::folder::{self, Folder, failed};
 use super::intake::{self, Batch, Damage, Found};
@@ -16,10 +16,11 @@ use super::rebuild::{self, Rebuilt};
 use super::seal;
 use super::sealed::Sealed;
 use super::session::Session;
-use super::view::View;
+use super::view::{Part, View};
 use super::wal::{self, Scan};
 use crate::clock::{Clock as _, SystemClock};
 use crate::event::{Actor, RunId};
+use crate::query::{Query, Summary};
 
 /// Which run files a burst brings into the database.
 #[derive(Debug, Clone, Copy)]
@@ -299,6 +300,54 @@ impl Inner {
         self.remake(&turn, &format!("what it held of run {run} was not what the run's file holds"))?;
         drop(turn);
         look()
+    }
+
+    /// The runs that `query` asks for, with what there is of each when database and run file agree.
+    pub(super) fn look(&self, query: &Query) -> Result<Vec<(Summary, Option<Known>)>, StoreError> {
+        let (folder, query) = (self.folder.clone(), query.clone());
+        let found = self.burst(Bring::Marked, move |view| {
+            let summaries = view.select(&folder, &query)?;
+            let with_events = summaries.into_iter().map(|summary| Ok((view.events(summary.id)?, summary)));
+            with_events.collect::<Result<Vec<_>, Broken>>()
+        })?;
+        let mut looked = Vec::with_capacity(found.len());
+        for (events, summary) in found {
+            let known = self.still_known(summary.id, events)?;
+            looked.push((summary, known));
+        }
+        Ok(looked)
+    }
+
+    /// The one run of whose id `part` is a part, with what there is of it when database and run file agree; the ids
+    /// when there are none, or several.
+    pub(super) fn look_up(
+        &self,
+        part: Part,
+    ) -> Result<Result<(RunId, Option<Known>), Vec<RunId>>, StoreError> {
+        let found = self.burst(Bring::Marked, move |view| {
+            let ids = view.find(&part)?;
+            let [id] = ids[..] else { return Ok(Err(ids)) };
+            Ok(Ok((id, view.events(id)?)))
+        })?;
+        let (id, events) = match found {
+            Ok(found) => found,
+            Err(ids) => return Ok(Err(ids)),
+        };
+        Ok(Ok((id, self.still_known(id, events)?)))
+    }
+
+    /// What there is of `run` when `events` were in the database a moment ago; `None` when its file holds something else.
+    fn still_known(&self, run: RunId, events: Vec<Stored>) -> Result<Option<Known>, StoreError> {
+        // In this order: the owner of a run that is not held any more has written all that it is going to.
+        let held = locks::held(&self.folder.run_lock(run))?;
+        let path = self.folder.run_file(run);
+        let agree = if path.exists() {
+            let scan = wal::read(&path, run)?;
+            scan.damage.is_none() && scan.events.iter().eq(events.iter().map(|stored| &stored.bytes))
+        } else {
+            !held && !events.is_empty()
+        };
+        Ok(agree.then_some(Known { events, held }))
     }
 
     /// Each thing is told once.

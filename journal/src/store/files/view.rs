@@ -115,6 +115,9 @@ impl View<'_> {
         while found.len() < query.limit.unwrap_or(usize::MAX) {
             let Some(id) = merged.next_new() else { break };
             let (Reverse(id), ()) = id?;
+            if query.before.is_some_and(|before| id >= before) {
+                continue;
+            }
             let missing = || Broken::Damaged(format!("it lost run {id}"));
             let summary = self.record(id)?.ok_or_else(missing)?.summary;
             let mut held = Ok(false);

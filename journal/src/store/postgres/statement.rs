@@ -179,6 +179,7 @@ pub(super) fn owner(run: RunId) -> String {
 
 pub(super) fn runs(query: &Query) -> String {
     let mut wanted = of_run("", query);
+    wanted.extend(query.before.map(|before| format!("id < '{before}'")));
     wanted.extend(query.user.as_ref().map(|user| format!("actor = {}", literal(user))));
     wanted.extend(query.since.map(|since| format!("started_at >= '{since}'")));
     wanted.extend(query.until.map(|until| format!("started_at < '{until}'")));
