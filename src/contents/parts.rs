@@ -1,7 +1,8 @@
 //! How a restore is divided into parts: what is loaded in one transaction, what has to be there before, and what must
 //! not be at work at the same time.
 //!
-//! - Definitions come first, some hundred at a time, one after the other in the archive's order.
+//! - Definitions come first, some hundred at a time, one after the other in the archive's order; with them the indexes of
+//!   partitioned tables, which are nothing but the root of those of their partitions.
 //! - Rows of a large table are a part of their own; small tables that lie beside each other in the file share one. Where
 //!   it is not known how large they are, each is by itself, and so is what follows it; [`Schedule`](super::Schedule) then
 //!   puts together what turns out to be small.
@@ -206,10 +207,23 @@ impl Division<'_> {
             (ObjectType::MaterializedViewData, _) => Phase::Refresh,
             (ObjectType::EventTrigger, _) => Phase::Finish,
             (ObjectType::Other(desc), _) if desc == "STATISTICS DATA" => Phase::AfterRows,
+            (ObjectType::Index | ObjectType::Constraint, _) if self.is_of_root_alone(entry) => {
+                Phase::Definitions
+            }
             (ObjectType::StatisticsData, _) | (_, Section::PostData) => Phase::AfterRows,
             (_, Section::Data) => Phase::Rows,
             _ => Phase::Definitions,
         }
+    }
+
+    /// Whether an index or constraint is of a partitioned table without its partitions: then it has no rows to look at,
+    /// and those of the partitions, which need it, can be made as soon as their own rows are in.
+    fn is_of_root_alone(&self, entry: &Entry) -> bool {
+        let tokens = sql::tokens(entry.defn.as_deref().unwrap_or_default());
+        let is_alone =
+            [["table", "only"], ["on", "only"]].iter().any(|words| sql::after(&tokens, words).is_some());
+        let tables = entry.dependencies.iter().filter_map(|id| self.entries.get(*self.by_id.get(id)?));
+        is_alone && tables.filter(|table| table.desc == ObjectType::Table).any(is_partitioned)
     }
 
     fn push(&mut self, name: String, kind: PartKind, entries: Vec<Place>, needs: Vec<usize>) -> usize {

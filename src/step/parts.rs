@@ -7,16 +7,18 @@
 //! all went through.
 
 mod feed;
+mod link;
 mod marks;
 mod stream;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use async_trait::async_trait;
 use futures_util::FutureExt as _;
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
+use journal::clock::{Clock as _, SystemClock};
 use journal::event::{Detail, Failure};
 use journal::step::{Context, Intent, Observed, Step};
 use serde::{Deserialize, Serialize};
@@ -24,6 +26,7 @@ use tokio::sync::{Semaphore, mpsc};
 use url::Url;
 
 use self::feed::{Fault, give};
+use self::link::{Link, TICK};
 use self::stream::{Came, Whole};
 
 use super::catalog::Selected;
@@ -36,6 +39,7 @@ use super::{
     until_ended, write,
 };
 use crate::contents::{self, PartKind, Piece, RestorePart, Rows, Schedule, Selection};
+
 use crate::world::postgres::Server;
 use crate::world::process::Input;
 use crate::world::web::{Meta, Web};
@@ -92,6 +96,8 @@ struct Attempt<'a> {
     streamed: bool,
     workers: Semaphore,
     came: AtomicU64,
+    /// How many readings wait for the network.
+    waiting: AtomicUsize,
     /// How many bytes of rows are to come, when that is known.
     total: Option<u64>,
 }
@@ -141,8 +147,10 @@ impl Parts {
             url,
             application_name: plan.application_name.clone(),
             streamed,
-            workers: Semaphore::new(usize::from(plan.jobs.max(1))),
+            // One more may load, so that the network is not idle while all others build indexes.
+            workers: Semaphore::new(usize::from(plan.jobs.max(1)) + 1),
             came: AtomicU64::new(0),
+            waiting: AtomicUsize::new(0),
             total,
         })
     }
@@ -173,9 +181,11 @@ impl Attempt<'_> {
         let mut stream = std::pin::pin!(self.stream(tell));
         let mut streaming = self.streamed && rows_left(&self.parts, &self.done).next().is_some();
         let mut stop = std::pin::pin!(asked_to_stop(self.at));
+        let mut link = Link::default();
+        let mut tick = std::pin::pin!(SystemClock.sleep(TICK));
         loop {
             loop {
-                let begun = schedule.begin();
+                let begun = schedule.begin(link.is_full());
                 if begun.is_empty() {
                     break;
                 }
@@ -202,6 +212,11 @@ impl Attempt<'_> {
                 }
                 () = &mut stop => {
                     return Err(Failure { stopped: true, ..Failure::new("stopped between two parts") });
+                }
+                () = &mut tick => {
+                    let is_waited_for = self.waiting.load(Ordering::Relaxed) > 0;
+                    link.look(self.came.load(Ordering::Relaxed), schedule.loading(), is_waited_for);
+                    tick.set(SystemClock.sleep(TICK));
                 }
             }
         }

@@ -69,7 +69,10 @@ impl Attempt<'_> {
     /// The next bytes, no more than so many.
     async fn take(&self, stretch: &mut Stretch<'_>, most: u64) -> Result<Bytes, Fault> {
         if stretch.rest.is_empty() {
-            let came = stretch.reading.chunk().await.map_err(Failure::from)?;
+            self.waiting.fetch_add(1, Ordering::Relaxed);
+            let came = stretch.reading.chunk().await;
+            self.waiting.fetch_sub(1, Ordering::Relaxed);
+            let came = came.map_err(Failure::from)?;
             stretch.rest = came.ok_or_else(|| self.damaged(&"it ends before its rows do"))?;
             self.tell(stretch.rest.len() as u64);
         }

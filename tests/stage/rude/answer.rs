@@ -266,6 +266,7 @@ impl Answer<'_> {
             }
             let Some(room) = piece.get_mut(..wanted) else { return Ok(Ended::Early) };
             body.read_exact(room)?;
+            self.shared.wait_for_link(u64::try_from(wanted).unwrap_or(0));
             if chunked {
                 connection.write_all(format!("{wanted:x}\r\n").as_bytes())?;
             }

@@ -16,7 +16,7 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     thread::{self, JoinHandle},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 pub use plan::{Asked, Conduct, Plan};
@@ -46,7 +46,21 @@ struct Shared {
     closing: AtomicBool,
     state: Mutex<State>,
     changed: Condvar,
+    link: Mutex<Link>,
 }
+
+/// What all answers go through together.
+#[derive(Debug, Default)]
+struct Link {
+    /// `None` is as fast as can be.
+    bytes_per_second: Option<u64>,
+    /// Until when it is taken by what was sent.
+    busy_until: Option<Instant>,
+}
+
+/// What a link that had nothing to do may send late is what would have gone through in that time, so that waiting a little
+/// too long does not make it a slower one.
+const LATE: Duration = Duration::from_millis(20);
 
 #[derive(Debug, Default)]
 struct State {
@@ -72,6 +86,7 @@ impl RudeServer {
             closing: AtomicBool::new(false),
             state: Mutex::default(),
             changed: Condvar::new(),
+            link: Mutex::default(),
         });
         on_free_port(|port| {
             let listeners = [listen(LOCAL, port)?, listen(FAR, port)?];
@@ -98,6 +113,11 @@ impl RudeServer {
     pub fn behave(&self, path: &str) {
         self.shared.state().plans.remove(path);
         self.release(path);
+    }
+
+    /// From now on, all answers together send that many bytes of their bodies each second; `None` is as fast as can be.
+    pub fn set_link(&self, bytes_per_second: Option<u64>) {
+        *lock(&self.shared.link) = Link { bytes_per_second, busy_until: None };
     }
 
     /// Lets the answers go on that stall at that path now.
@@ -178,6 +198,21 @@ impl Drop for RudeServer {
 impl Shared {
     fn state(&self) -> MutexGuard<'_, State> {
         lock(&self.state)
+    }
+
+    /// Waits until the link has room for so many bytes, which then are on it.
+    fn wait_for_link(&self, bytes: u64) {
+        let begins = {
+            let mut link = lock(&self.link);
+            let Some(bytes_per_second) = link.bytes_per_second else { return };
+            let now = Instant::now();
+            let earliest = now.checked_sub(LATE).unwrap_or(now);
+            let begins = link.busy_until.map_or(now, |until| until.max(earliest));
+            let nanoseconds = bytes.saturating_mul(1_000_000_000) / bytes_per_second.max(1);
+            link.busy_until = Some(begins + Duration::from_nanos(nanoseconds));
+            begins
+        };
+        thread::sleep(begins.saturating_duration_since(Instant::now()));
     }
 
     fn is_closing(&self) -> bool {
