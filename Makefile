@@ -5,7 +5,7 @@ CARGO ?= cargo
 # The warnings of compiler, lints and documentation are errors.
 STRICT = -D warnings
 
-.PHONY: help setup fetch build demo test test-all bench man check format lint deny doc
+.PHONY: help setup versions fetch build demo test test-all bench man check format lint deny doc
 # Cargo uses all cores itself.
 .NOTPARALLEL:
 
@@ -17,10 +17,15 @@ help:
 	@echo 'make man       the man pages, from docs/manual/ and the definitions in the code'
 	@echo 'make check     formatting, lints, licences, documentation'
 	@echo 'make setup     what the others need from the system'
+	@echo 'make versions  other versions of PostgreSQL, in target/, for the tests'
 
 setup:
 	@command -v $(CARGO) >/dev/null || { echo 'setup: there is no cargo: install Rust 1.89 or newer' >&2; exit 1; }
 	@tests/stage/install.sh
+
+# Unpacked below target/, once.
+versions: setup
+	@tests/stage/versions.sh 16 17 18
 
 fetch: setup
 	$(CARGO) fetch --locked
@@ -31,10 +36,11 @@ build: fetch
 demo: build
 	$(CARGO) run --locked --quiet --example demo
 
-test: build
+test: build versions
 	$(CARGO) test --locked
 
-test-all: build
+test-all: build versions
+	@tests/stage/versions.sh 13 14
 	PG_STAGING_TEST_ALL=1 $(CARGO) test --locked
 
 bench: fetch

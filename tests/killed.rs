@@ -16,6 +16,7 @@ use journal::codec;
 use journal::event::{Envelope, Event, Hash};
 use rustix::process::Signal;
 
+use crate::chance::{Chance, everything};
 use crate::run_file;
 use crate::stage::{Asked, Conduct, Plan, Program, Serving, Site, SiteOptions, wait_until};
 use held::{
@@ -23,7 +24,7 @@ use held::{
 };
 use scene::{LIMIT, Scene, Shown, World};
 pub use trace::can_trace;
-use trace::{Chance, Point, Watch, delayed, everything, kill_tracee, record, run_up_to, summary};
+use trace::{Point, Watch, delayed, kill_tracee, record, run_up_to, summary};
 
 const EARLIER: &str = "20261120";
 const DATE: &str = "20261121";

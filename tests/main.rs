@@ -11,6 +11,7 @@
 )]
 #![allow(clippy::disallowed_methods, reason = "tests start programs and wait for the world")]
 
+mod chance;
 mod gate;
 mod run_file;
 mod stage;
@@ -54,3 +55,4 @@ mod services;
 mod stage_works;
 mod staging_client;
 mod upkeep;
+mod versions;

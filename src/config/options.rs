@@ -155,7 +155,8 @@ pub static OPTIONS: &[OptionSpec] = &[
         "pg_restore",
         Kind::LocalPath,
         Value("/usr/lib/postgresql/%(postgres_major)s/bin/pg_restore"),
-        "pg_restore's path; psql and pg_dump are its neighbours",
+        "pg_restore's path; psql and pg_dump are its neighbours. When it is too old for a dump, or too new for the server, \
+         another that is in /usr/lib/postgresql or on PATH is used",
     ),
     spec(
         "pg_restore_st",

@@ -7,6 +7,7 @@
 //! - `sql` splits definitions into tokens, `needs` knows what each entry needs in order to be restored;
 //! - `globals` is the other kind of dump, of what all databases of a server share: `pg_dumpall -g`;
 //! - `rules` are what is wanted, `filter` decides, `selection` answers questions about the outcome, `list` prints it;
+//! - `reader` says which versions of pg_restore can load it;
 //! - `triggers` are followed to their functions;
 //! - `parts` divides what is kept for a restore piece by piece, `schedule` says which comes next, `excerpt` makes the small archive of a piece, and `block`
 //!   looks at its rows as they come.
@@ -20,6 +21,7 @@ mod globals;
 mod list;
 mod needs;
 mod parts;
+mod reader;
 mod rules;
 mod schedule;
 mod selection;
@@ -41,6 +43,7 @@ pub use self::globals::{Global, Globals, GlobalsError, Part};
 pub use self::parts::{
     LARGE, Lock, MOST_TABLES, Part as RestorePart, PartKind, Place, Rows, TOGETHER, parts, preamble,
 };
+pub use self::reader::{Readers, major};
 pub use self::rules::Rules;
 pub use self::schedule::Schedule;
 pub use self::selection::{Dropped, Reason, Selection, Warning};

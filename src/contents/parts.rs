@@ -204,6 +204,8 @@ impl Division<'_> {
             (desc, _) if needs::is_about(desc) => {
                 owner().and_then(|at| known.get(at)).copied().unwrap_or(Phase::Privileges)
             }
+            // From version 1.16 of the format on it counts as data; it makes large objects, several of whose blocks may need it.
+            (ObjectType::BlobMetadata, _) => Phase::Definitions,
             (ObjectType::MaterializedViewData, _) => Phase::Refresh,
             (ObjectType::EventTrigger, _) => Phase::Finish,
             (ObjectType::Other(desc), _) if desc == "STATISTICS DATA" => Phase::AfterRows,
@@ -254,15 +256,11 @@ impl Division<'_> {
         for at in entries {
             let Some(entry) = self.entries.get(*at) else { continue };
             match self.block(*at, entry) {
-                // Values of sequences, and what comes before the large objects that it is about.
-                None if entry.desc == ObjectType::SequenceSet => sequences.push(*at),
-                None => group.entries.push(*at),
+                None => sequences.push(*at),
                 Some(rows)
                     if rows.bytes.is_none() || rows.length() >= LARGE || entry.desc == ObjectType::Blobs =>
                 {
-                    let metadata =
-                        if entry.desc == ObjectType::Blobs { group.take_entries() } else { Vec::new() };
-                    self.rows_part(describe(entry), metadata, vec![rows], &needs);
+                    self.rows_part(describe(entry), vec![rows], &needs);
                 }
                 Some(rows) => {
                     let more = group.bytes + rows.length();
@@ -282,14 +280,14 @@ impl Division<'_> {
     }
 
     fn group_part(&mut self, number: usize, group: &mut Group, needs: &[usize]) {
-        let Group { entries, rows, .. } = std::mem::take(group);
-        if !entries.is_empty() || !rows.is_empty() {
-            self.rows_part(format!("small tables {number}"), entries, rows, needs);
+        let Group { rows, .. } = std::mem::take(group);
+        if !rows.is_empty() {
+            self.rows_part(format!("small tables {number}"), rows, needs);
         }
     }
 
-    fn rows_part(&mut self, name: String, mut entries: Vec<Place>, rows: Vec<Rows>, needs: &[usize]) {
-        entries.extend(rows.iter().map(|rows| rows.entry));
+    fn rows_part(&mut self, name: String, rows: Vec<Rows>, needs: &[usize]) {
+        let mut entries: Vec<Place> = rows.iter().map(|rows| rows.entry).collect();
         entries.sort_unstable();
         let weight = rows.iter().map(Rows::length).sum();
         let index = self.push(name, PartKind::Rows, entries, needs.to_vec());
@@ -461,13 +459,6 @@ struct Key {
 /// Small tables on their way into a part.
 #[derive(Debug, Default)]
 struct Group {
-    entries: Vec<Place>,
     rows: Vec<Rows>,
     bytes: u64,
-}
-
-impl Group {
-    fn take_entries(&mut self) -> Vec<Place> {
-        std::mem::take(&mut self.entries)
-    }
 }

@@ -225,7 +225,13 @@ impl Selection {
     #[must_use]
     pub fn not_valid_constraints<'a>(&self, contents: &'a Contents) -> Vec<&'a Entry> {
         self.kept_entries(contents)
-            .filter(|entry| matches!(entry.desc, ObjectType::FkConstraint | ObjectType::CheckConstraint))
+            .filter(|entry| {
+                // Of those that are neither, PostgreSQL 18 has NOT NULL.
+                matches!(
+                    entry.desc,
+                    ObjectType::FkConstraint | ObjectType::CheckConstraint | ObjectType::Constraint
+                )
+            })
             .filter(|entry| is_not_valid(entry))
             .collect()
     }

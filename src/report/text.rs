@@ -104,7 +104,9 @@ pub(super) fn does(step: &PlannedStep, settings: &Settings) -> String {
             )
         }
         "fetch" => format!("fetch the backup into {}", tmpdir.display()),
-        "catalog" => "decide which entries of the dump are restored".to_owned(),
+        "catalog" => {
+            "decide which entries of the dump are restored, and by which of the pg_restores here".to_owned()
+        }
         "sql" => match step.parameters.get("folder").and_then(Value::as_str) {
             Some(folder) => format!("source {folder}/*.sql in order of their names"),
             None => "nothing: sql_path is not configured".to_owned(),

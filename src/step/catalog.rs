@@ -9,10 +9,10 @@ use journal::step::{Context, Intent, Observed, Step};
 use serde::{Deserialize, Serialize};
 
 use super::contents::{Way, way};
+use super::reader::{Reader, Source, choose};
 use super::{Heads, Secrets, Settings, fetch, outcome, read, server, shortened, write};
 use crate::contents::{Contents, Rules, Selection, filter};
 use crate::world::postgres::literal;
-use crate::world::process::{Ended, Program};
 use crate::world::{archive, disk};
 
 /// The step.
@@ -41,6 +41,9 @@ pub struct Given {
 pub struct Selected {
     /// The dump, when it is on this machine.
     pub dump: Option<PathBuf>,
+    /// The pg_restore that restores it. Runs of before there was a choice have none.
+    #[serde(default)]
+    pub reader: Option<Reader>,
     /// The list for `pg_restore -L` from that file.
     pub list: Option<PathBuf>,
     /// SHA-256 of the list, in hexadecimal.
@@ -106,22 +109,23 @@ impl Catalog {
         match self.dump(at).await? {
             Some(dump) => {
                 let contents = archive::local(&dump)?;
-                let program = self.pg_restore_list().arg(&dump);
-                self.pg_restore_reads(&program.run().await?, &dump.display().to_string())?;
+                let source = Source { name: dump.display().to_string(), contents: &contents, head: None };
+                let reader = Some(choose(at, &self.settings, &source).await?);
                 let (selected, selection) = self.select_from(at, &contents).await?;
                 let text = selection.list(&contents);
                 let list = self.settings.workspace(at.run()).join("restore.list");
                 disk::make_private_folder(&self.settings.workspace(at.run()))?;
                 disk::write_whole(&list, text.as_bytes())?;
                 let list_sha256 = Some(disk::sha256(text.as_bytes()));
-                Ok(Selected { dump: Some(dump), list: Some(list), list_sha256, ..selected })
+                Ok(Selected { dump: Some(dump), reader, list: Some(list), list_sha256, ..selected })
             }
             None => {
                 let backup = super::backup(at).await?;
                 let head = self.heads.of(&self.secrets, &backup).await?;
-                let ended = self.pg_restore_list().run_with(head.original.bytes()).await?;
-                self.pg_restore_reads(&ended, &backup.url)?;
-                Ok(self.select_from(at, &head.contents).await?.0)
+                let bytes = Some(head.original.bytes());
+                let source = Source { name: backup.url.clone(), contents: &head.contents, head: bytes };
+                let reader = Some(choose(at, &self.settings, &source).await?);
+                Ok(Selected { reader, ..self.select_from(at, &head.contents).await?.0 })
             }
         }
     }
@@ -135,6 +139,7 @@ impl Catalog {
         let missing_grantees = self.look_for_roles(at, contents, &selection).await?;
         let selected = Selected {
             dump: None,
+            reader: None,
             list: None,
             list_sha256: None,
             kept: selection.kept.len() as u64,
@@ -145,25 +150,6 @@ impl Catalog {
             missing_grantees: shortened(missing_grantees),
         };
         Ok((selected, selection))
-    }
-
-    fn pg_restore_list(&self) -> Program {
-        Program::new(&self.settings.pg_restore).arg("--list").env("LC_ALL", "C")
-    }
-
-    /// pg_restore itself must be able to read the contents.
-    fn pg_restore_reads(&self, ended: &Ended, dump: &str) -> Result<(), Failure> {
-        if ended.status.success() {
-            return Ok(());
-        }
-        let said = ended.errors();
-        let failure = Failure::new(format!("{} cannot read {dump}", self.settings.pg_restore.display()));
-        let failure = failure.because(said.trim());
-        Err(if said.contains("unsupported version") {
-            failure.hint("set postgres_major, or pg_restore, to a version not older than the pg_dump that made the dump")
-        } else {
-            failure.hint("have the backup made or copied again")
-        })
     }
 
     /// Every owner must be there, or pg_restore would fail late. Grants to roles that are not there are lost, and

@@ -5,7 +5,7 @@
 
 mod messages;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
 use journal::event::{Detail, Failure};
@@ -16,7 +16,8 @@ use self::messages::{Message, is_progress, read_messages};
 use super::catalog::Selected;
 use super::create_database::{Mark, comment_of, require_ours};
 use super::{
-    Settings, application_name, end_leftovers, last_words, outcome, read, run_child, server, shortened, write,
+    Settings, application_name, end_leftovers, last_words, outcome, read, reader, run_child, server,
+    shortened, write,
 };
 use crate::world::disk;
 use crate::world::postgres::{Server, identifier, literal};
@@ -61,8 +62,8 @@ struct Loaded {
 }
 
 impl Load {
-    fn program(&self, plan: &Plan, server: &Server) -> Program {
-        let program = pg_restore(&self.settings, server, &plan.application_name)
+    fn program(&self, pg_restore: &Path, plan: &Plan, server: &Server) -> Program {
+        let program = into_copy(pg_restore, &self.settings, server, &plan.application_name)
             .arg("--verbose")
             .arg(format!("--use-list={}", plan.list.display()));
         let program = if plan.single_transaction {
@@ -75,7 +76,8 @@ impl Load {
 
     async fn run(&self, at: &Context<'_>, plan: &Plan, server: &Server) -> Result<Ended, Failure> {
         let mut seen = 0;
-        run_child(at, &self.program(plan, server), |line| {
+        let pg_restore = reader::chosen(at, &self.settings).await?;
+        run_child(at, &self.program(&pg_restore, plan, server), |line| {
             let progress = is_progress(line);
             if progress {
                 seen += 1;
@@ -88,12 +90,14 @@ impl Load {
 }
 
 /// A pg_restore into the copy, whose words are those that [`judge`] knows.
-pub(super) fn pg_restore(settings: &Settings, server: &Server, application_name: &str) -> Program {
+pub(super) fn into_copy(
+    pg_restore: &Path,
+    settings: &Settings,
+    server: &Server,
+    application_name: &str,
+) -> Program {
     let conninfo = server.conninfo(&settings.database, Some(application_name));
-    Program::new(&settings.pg_restore)
-        .arg("--no-password")
-        .arg(format!("--dbname={conninfo}"))
-        .env("LC_ALL", "C")
+    Program::new(pg_restore).arg("--no-password").arg(format!("--dbname={conninfo}")).env("LC_ALL", "C")
 }
 
 /// What came of a pg_restore into the copy. Ending with status 1 is success only when every error is one of the few that

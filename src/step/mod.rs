@@ -43,6 +43,7 @@ pub mod load;
 pub mod parts;
 pub mod pause;
 pub mod preflight;
+pub mod reader;
 pub mod service;
 pub mod settle;
 pub mod sql;

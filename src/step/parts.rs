@@ -12,6 +12,7 @@ mod marks;
 mod stream;
 
 use std::collections::{HashMap, HashSet};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
@@ -35,8 +36,8 @@ use super::create_database::{Mark, comment_of, require_ours};
 use super::load::{self, Load};
 use super::preflight::Backup;
 use super::{
-    Secrets, Settings, application_name, asked_to_stop, end_leftovers, outcome, read, server, shortened,
-    until_ended, write,
+    Secrets, Settings, application_name, asked_to_stop, end_leftovers, outcome, read, reader, server,
+    shortened, until_ended, write,
 };
 use crate::contents::{self, PartKind, Piece, RestorePart, Rows, Schedule, Selection};
 
@@ -82,6 +83,7 @@ struct Loaded {
 struct Attempt<'a> {
     at: &'a Context<'a>,
     settings: &'a Settings,
+    pg_restore: PathBuf,
     head: Arc<Head>,
     parts: Vec<RestorePart>,
     /// Dump ids of what is done.
@@ -137,6 +139,7 @@ impl Parts {
         Ok(Attempt {
             at,
             settings: self.settings(),
+            pg_restore: reader::chosen(at, self.settings()).await?,
             preamble: contents::preamble(&head.contents).into_iter().map(Piece::Entry).collect(),
             head,
             parts,
@@ -287,7 +290,7 @@ impl Attempt<'_> {
     ) -> Result<Vec<String>, Failure> {
         let Archive { name, head, ids, atomic, .. } = archive;
         let named = |failure: Failure| Failure { message: format!("{name}: {}", failure.message), ..failure };
-        let program = load::pg_restore(self.settings, &self.server, &self.application_name);
+        let program = load::into_copy(&self.pg_restore, self.settings, &self.server, &self.application_name);
         let program = if atomic { program.arg("--single-transaction") } else { program };
         let _worker = self.workers.acquire().await.map_err(|error| Failure::new(error.to_string()))?;
         let (running, mut input) = program.start_fed()?;

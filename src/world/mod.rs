@@ -5,6 +5,7 @@
 
 pub mod archive;
 pub mod bouncer;
+pub mod clients;
 pub mod disk;
 pub mod far;
 pub mod libpq;

@@ -8,10 +8,8 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    env,
     ffi::OsStr,
     fmt, fs,
-    hash::{BuildHasher, RandomState},
     path::Path,
     process::{Command, Stdio},
 };
@@ -180,49 +178,4 @@ pub(super) fn summary(points: &[Point]) -> String {
     }
     let words: Vec<String> = counts.into_iter().map(|(call, count)| format!("{call} {count}")).collect();
     words.join(", ")
-}
-
-/// Chance that can be had again: `PG_STAGING_TEST_SEED` sets it, and each test prints it.
-pub(super) struct Chance(u64);
-
-impl Chance {
-    /// The chance of the test of that name.
-    pub(super) fn of(test: &str) -> Chance {
-        let given = env::var("PG_STAGING_TEST_SEED").ok().and_then(|text| text.parse().ok());
-        let seed = given.unwrap_or_else(|| RandomState::new().hash_one(test) % 1_000_000);
-        println!("{test}: PG_STAGING_TEST_SEED={seed}");
-        Chance(seed)
-    }
-
-    /// A number below `limit` (SplitMix64).
-    fn below(&mut self, limit: usize) -> usize {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        usize::try_from((mixed ^ (mixed >> 31)) % u64::try_from(limit.max(1)).unwrap()).unwrap()
-    }
-
-    /// `count` of them, in order; all of them with `PG_STAGING_TEST_ALL=1`.
-    pub(super) fn some_of(&mut self, points: Vec<Point>, count: usize) -> Vec<Point> {
-        if everything() { points } else { self.sample_of(points, count) }
-    }
-
-    /// `count` of them, in order.
-    pub(super) fn sample_of(&mut self, mut points: Vec<Point>, count: usize) -> Vec<Point> {
-        while points.len() > count {
-            points.remove(self.below(points.len()));
-        }
-        points
-    }
-
-    /// One of them.
-    pub(super) fn one_of(&mut self, points: &[Point]) -> Point {
-        points[self.below(points.len())].clone()
-    }
-}
-
-/// Whether every point is wanted, not a sample.
-pub(super) fn everything() -> bool {
-    env::var("PG_STAGING_TEST_ALL").is_ok_and(|value| value == "1")
 }

@@ -33,6 +33,8 @@ pub const SUPERUSER: &str = "postgres";
 pub struct ClusterOptions {
     /// Lines of `postgresql.conf` that win over those of the stage, by name.
     pub settings: BTreeMap<String, String>,
+    /// The folder with the server's programs; without it, that of the system's PostgreSQL 15.
+    pub bin: Option<PathBuf>,
 }
 
 /// A running PostgreSQL server, open to everyone on this machine as everyone, on [`LOCAL`], [`FAR`] and a unix socket.
@@ -40,15 +42,24 @@ pub struct ClusterOptions {
 pub struct Cluster {
     folder: PathBuf,
     bin: PathBuf,
+    clients: PathBuf,
     port: u16,
     scratch: Arc<Scratch>,
     server: Mutex<Option<Server>>,
 }
 
+/// The folder with the programs of the system's PostgreSQL.
+pub(super) fn system_bin() -> Result<PathBuf> {
+    let postgres = find_program(BIN_FOLDERS)?;
+    Ok(postgres.parent().unwrap_or(Path::new("/")).to_path_buf())
+}
+
 /// Makes a new cluster and starts it.
 pub(super) fn start_cluster(scratch: &Arc<Scratch>, options: &ClusterOptions) -> Result<Cluster> {
-    let postgres = find_program(BIN_FOLDERS)?;
-    let bin = postgres.parent().unwrap_or(Path::new("/")).to_path_buf();
+    let systems = system_bin()?;
+    let bin = options.bin.clone().unwrap_or_else(|| systems.clone());
+    // Some bring a server only.
+    let clients = if bin.join("pg_dump").exists() { bin.clone() } else { systems };
     let folder = scratch.new_folder("pg")?;
     let data = folder.join("data");
     output_of(
@@ -75,6 +86,7 @@ pub(super) fn start_cluster(scratch: &Arc<Scratch>, options: &ClusterOptions) ->
         let cluster = Cluster {
             folder: folder.clone(),
             bin: bin.clone(),
+            clients: clients.clone(),
             port,
             scratch: Arc::clone(scratch),
             server: Mutex::default(),
@@ -95,9 +107,9 @@ impl Cluster {
         self.port
     }
 
-    /// The folder with the server's and the client's programs.
+    /// The folder with the client's programs, which are of the server's version where that has its own.
     pub fn bin(&self) -> &Path {
-        &self.bin
+        &self.clients
     }
 
     /// The data folder.
@@ -148,7 +160,12 @@ impl Cluster {
 
     /// One of PostgreSQL's client programs, told by its environment to be the superuser on this cluster.
     pub fn client(&self, program: &str) -> Command {
-        let mut command = Command::new(self.bin.join(program));
+        self.client_at(&self.clients.join(program))
+    }
+
+    /// The same, a program at that path.
+    pub fn client_at(&self, program: &Path) -> Command {
+        let mut command = Command::new(program);
         command.env_clear().env("LC_ALL", "C.UTF-8").env("TZ", "UTC");
         command.env("PGHOST", LOCAL).env("PGPORT", self.port.to_string()).env("PGUSER", SUPERUSER);
         command.env("PGTZ", "UTC").current_dir(self.scratch.path());

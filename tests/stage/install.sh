@@ -20,6 +20,7 @@ scp         openssh-client
 sudo        sudo
 nginx       nginx-light
 strace      strace
+patchelf    patchelf
 gcc         gcc
 make        make
 '

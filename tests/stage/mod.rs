@@ -24,6 +24,7 @@ mod site;
 mod sshd;
 mod terminal;
 mod tls;
+mod versions;
 mod web;
 
 use std::{
@@ -46,6 +47,7 @@ pub use site::{Outcome, Program, Serving, Site, SiteOptions, binary};
 pub use sshd::{CLIENT_SCRIPT, Sshd};
 pub use terminal::{Key, Terminal};
 pub use tls::TlsDoor;
+pub use versions::{Postgres, Versions};
 pub use web::Nginx;
 
 use cluster::start_cluster;

@@ -43,10 +43,12 @@ pub enum Serving {
 pub struct SiteOptions {
     /// The name of the database; without it, `shop` and a number.
     pub dbname: Option<String>,
-    /// Days of the backups that are listed, as `YYYY-MM-DD`; all of them the same production dump.
+    /// Days of the backups that are listed, as `YYYY-MM-DD`; all of them the same dump.
     pub dates: Vec<String>,
     /// The size of that dump.
     pub scale: Scale,
+    /// Another dump than the production one.
+    pub dump: Option<PathBuf>,
     /// Who serves them.
     pub serving: Serving,
     /// The site's pgbouncer.
@@ -61,6 +63,7 @@ impl Default for SiteOptions {
             dbname: None,
             dates: vec!["2026-11-21".into()],
             scale: Scale::Small,
+            dump: None,
             serving: Serving::default(),
             bouncer: BouncerOptions::default(),
             over_ssh: false,
@@ -95,7 +98,10 @@ impl<'stage> Site<'stage> {
             let path = folder.join(name);
             fs::create_dir(&path).doing(|| format!("make {}", path.display()))?;
         }
-        let dump = stage.production_dump(options.scale)?;
+        let dump = match &options.dump {
+            Some(dump) => dump.clone(),
+            None => stage.production_dump(options.scale)?,
+        };
         let (backups, rude, port) = serve(stage, options.serving, &dbname, &folder)?;
         let sshd = if options.over_ssh { Some(stage.sshd()?) } else { None };
         if let Some(sshd) = &sshd {

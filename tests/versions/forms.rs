@@ -1,0 +1,74 @@
+//! Rows in other forms than COPY, and large objects: many, and a very large one.
+
+use std::{fs, path::PathBuf};
+
+use super::{DAY, dumped, restores, site, source, stage, way};
+use crate::{chance::Chance, traces::succeeds};
+
+/// What pg_dump writes where it cannot go back: nowhere is told where the rows are.
+fn piped(major: u32, database: &str, flags: &[&str]) -> PathBuf {
+    let stage = stage(major);
+    let file = stage.scratch().new_folder("dump").unwrap().join("dump");
+    let output =
+        stage.cluster().client("pg_dump").args(["-Fc", "-d", database]).args(flags).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    stage.scratch().write(&file, output.stdout).unwrap();
+    file
+}
+
+#[test]
+fn rows_that_were_dumped_as_inserts_are_restored() {
+    let mut cases = Vec::new();
+    for major in [15, 17] {
+        for flags in [&["--inserts"][..], &["--column-inserts"], &["--rows-per-insert=50"]] {
+            cases.extend([(major, flags, true), (major, flags, false)]);
+        }
+    }
+    for (major, flags, offsets) in Chance::of("inserts").some_of(cases, 3) {
+        println!("{major} {flags:?}, offsets {offsets}");
+        let database = source(major, 1);
+        let dump = if offsets { dumped(major, &database, flags) } else { piped(major, &database, flags) };
+        let site = site(major, dump, &[major]);
+        restores(&site, (stage(major).cluster(), &database));
+        assert_eq!(way(&site), if offsets { "parts" } else { "stream" });
+    }
+}
+
+/// 2,000 small large objects, and one of 100 MB.
+const LARGE_OBJECTS: &str = "
+CREATE TABLE scan (id integer PRIMARY KEY, content oid NOT NULL);
+INSERT INTO scan SELECT i, lo_from_bytea(800000 + i, convert_to('page ' || i, 'UTF8')) FROM generate_series(1, 2000) AS i;
+SELECT lo_create(900000) \\g /dev/null
+SELECT count(lo_put(900000, i * 1048576::bigint, decode(repeat(md5(i::text), 65536), 'hex')))
+  FROM generate_series(0, 99) AS i \\g /dev/null
+COMMENT ON LARGE OBJECT 900000 IS 'a film';
+GRANT SELECT ON LARGE OBJECT 800001 TO shop_reader;
+";
+
+/// All of them, told by what they hold, who owns them, and what else there is about them.
+const ALL: &str = "
+SELECT count(*), sum(length(lo_get(oid))), md5(string_agg(md5(lo_get(oid)) || lomowner::regrole::text || coalesce(lomacl::text, '')
+       || coalesce(obj_description(oid, 'pg_largeobject'), ''), ',' ORDER BY oid))
+  FROM pg_largeobject_metadata";
+
+#[test]
+fn thousands_of_large_objects_and_one_of_100_mb_are_restored() {
+    let cases = [15, 17].into_iter().flat_map(|major| [(major, true), (major, false)]).collect();
+    for (major, offsets) in Chance::of("large objects").some_of(cases, 2) {
+        println!("{major}, offsets {offsets}");
+        let cluster = stage(major).cluster();
+        let database = format!("scans_{offsets}");
+        cluster.psql("postgres", &format!("CREATE DATABASE {database} TEMPLATE template0")).unwrap();
+        cluster.psql(&database, LARGE_OBJECTS).unwrap();
+        let dump =
+            if offsets { dumped(major, &database, &["-Z0"]) } else { piped(major, &database, &["-Z1"]) };
+        let site = site(major, dump.clone(), &[major]);
+        succeeds(&site, &["restore", &site.section(), DAY]);
+        let expected = cluster.psql(&database, ALL).unwrap();
+        assert!(expected.starts_with("2001|"), "{expected}");
+        assert_eq!(cluster.psql(&site.copy(DAY), ALL).unwrap(), expected);
+        assert_eq!(way(&site), if offsets { "parts" } else { "stream" });
+        cluster.psql("postgres", &format!("DROP DATABASE {database}")).unwrap();
+        fs::remove_file(dump).unwrap();
+    }
+}
