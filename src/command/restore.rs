@@ -120,6 +120,7 @@ fn wishes(target: &Target, rules: String) -> Wishes {
         sql: target.sql_path.as_ref().map(|path| path.join(&target.section)),
         jobs: target.restore_jobs,
         single_transaction: target.pg_restore_st,
+        stall_after: target.stall_after,
         search_path: target.search_path.clone(),
         vacuum: target.restore_vacuum,
         switch: target.auto_switch,

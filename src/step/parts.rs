@@ -6,13 +6,16 @@
 //! that a further attempt fetches and loads. The last part takes that schema away, and writes into the copy's mark that
 //! all went through.
 
+mod backends;
+mod board;
 mod feed;
+mod lookout;
 mod marks;
 mod stream;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use futures_util::FutureExt as _;
@@ -23,6 +26,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::{Semaphore, mpsc};
 use url::Url;
 
+use self::board::{Board, Slot, kind_word};
 use self::feed::{Fault, give};
 use self::stream::{Came, Whole};
 
@@ -48,6 +52,31 @@ pub struct Parts {
     pub secrets: Secrets,
     /// What was read already.
     pub heads: Heads,
+    /// When to worry.
+    pub patience: Patience,
+}
+
+/// Its parameters.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Given {
+    /// `restore_jobs`.
+    pub jobs: u16,
+    /// `pg_restore_st`.
+    pub single_transaction: bool,
+    /// `stall_after`, in milliseconds.
+    pub stall_after_ms: u64,
+}
+
+/// The part of them that says when to worry; plans of older versions have none.
+#[derive(Debug, Clone, Copy, Deserialize)]
+pub struct Patience {
+    /// For how long the backup server may send nothing before that is told, in milliseconds.
+    #[serde(default = "stall_after_ms")]
+    stall_after_ms: u64,
+}
+
+fn stall_after_ms() -> u64 {
+    30_000
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -91,9 +120,7 @@ struct Attempt<'a> {
     /// Whether the dump comes in one piece, as it is.
     streamed: bool,
     workers: Semaphore,
-    came: AtomicU64,
-    /// How many bytes of rows are to come, when that is known.
-    total: Option<u64>,
+    board: Board,
 }
 
 impl Parts {
@@ -128,6 +155,8 @@ impl Parts {
         let url = backup.url(&self.secrets)?;
         let total =
             if streamed { backup.bytes } else { Some(rows_left(&parts, &done).map(Rows::length).sum()) };
+        let patience = Duration::from_millis(self.patience.stall_after_ms);
+        let board = Board::new(&parts, &head.contents, &done, streamed, total, (plan.jobs, patience));
         Ok(Attempt {
             at,
             settings: self.settings(),
@@ -142,8 +171,7 @@ impl Parts {
             application_name: plan.application_name.clone(),
             streamed,
             workers: Semaphore::new(usize::from(plan.jobs.max(1))),
-            came: AtomicU64::new(0),
-            total,
+            board,
         })
     }
 }
@@ -155,6 +183,8 @@ struct Archive<'p> {
     head: Vec<u8>,
     /// The blocks that follow.
     rows: Vec<&'p Rows>,
+    /// The parts that it is of.
+    parts: Vec<usize>,
     /// Dump ids of what is in it.
     ids: Vec<i32>,
     /// Whether it is one transaction.
@@ -165,8 +195,9 @@ impl Attempt<'_> {
     /// Loads what is missing, by so many workers.
     async fn run(&self, jobs: u16) -> Result<Loaded, Failure> {
         let is_done = |part: &RestorePart| part.kind != PartKind::Finish && self.left(part).is_empty();
-        let done =
+        let done: HashSet<usize> =
             self.parts.iter().enumerate().filter(|(_, part)| is_done(part)).map(|(at, _)| at).collect();
+        self.board.found(done.iter().copied());
         let mut schedule = Schedule::new(&self.parts, usize::from(jobs), self.streamed, done);
         let (mut running, mut tolerated) = (FuturesUnordered::new(), Vec::new());
         let (tell, mut told) = mpsc::channel(1);
@@ -209,7 +240,7 @@ impl Attempt<'_> {
         Ok(Loaded {
             entries: entries as u64,
             kept: self.done.len() as u64,
-            bytes: self.came.load(Ordering::Relaxed),
+            bytes: self.board.came(),
             tolerated: shortened(tolerated),
         })
     }
@@ -251,7 +282,21 @@ impl Attempt<'_> {
             [part, others @ ..] => format!("{} and {} more", part.name, others.len()),
             [] => String::new(),
         };
-        Archive { name, head: self.head.original.excerpt(&pieces), rows, ids, atomic }
+        Archive {
+            name,
+            head: self.head.original.excerpt(&pieces),
+            rows,
+            parts: indexes.to_vec(),
+            ids,
+            atomic,
+        }
+    }
+
+    /// What kind the parts of an archive are of, and with how many bytes of rows they have to do.
+    fn kind_and_weight(&self, parts: &[usize]) -> (&'static str, u64) {
+        let parts = parts.iter().filter_map(|part| self.parts.get(*part));
+        let weight = parts.clone().map(|part| part.weight).sum();
+        (parts.clone().next().map(|part| kind_word(part.kind)).unwrap_or_default(), weight)
     }
 
     /// Loads parts in one transaction, with rows that come straight from the server. Gives the errors that are harmless.
@@ -259,7 +304,8 @@ impl Attempt<'_> {
         let mut archive = self.archive(&parts);
         let rows = std::mem::take(&mut archive.rows);
         let bytes = rows.iter().map(|rows| rows.length()).sum();
-        let harmless = self.restore(archive, bytes, async |input| self.feed(input, &rows).await).await?;
+        let feed = async |input: &mut Input, slot: &Slot<'_>| self.feed(input, slot, &rows).await;
+        let harmless = self.restore(archive, bytes, feed).await?;
         Ok((parts, harmless))
     }
 
@@ -268,20 +314,24 @@ impl Attempt<'_> {
         &self,
         archive: Archive<'_>,
         bytes: u64,
-        feed: impl AsyncFnOnce(&mut Input) -> Result<(), Fault>,
+        feed: impl AsyncFnOnce(&mut Input, &Slot<'_>) -> Result<(), Fault>,
     ) -> Result<Vec<String>, Failure> {
-        let Archive { name, head, ids, atomic, .. } = archive;
+        let Archive { name, head, parts, ids, atomic, .. } = archive;
         let named = |failure: Failure| Failure { message: format!("{name}: {}", failure.message), ..failure };
-        let program = load::pg_restore(self.settings, &self.server, &self.application_name);
-        let program = if atomic { program.arg("--single-transaction") } else { program };
+        let (kind, weight) = self.kind_and_weight(&parts);
         let _worker = self.workers.acquire().await.map_err(|error| Failure::new(error.to_string()))?;
+        let slot = self.board.begin(&name, parts, Some(bytes).filter(|bytes| *bytes > 0));
+        let session = backends::name_of(&self.application_name, slot.number());
+        let program = load::pg_restore(self.settings, &self.server, &session);
+        let program = if atomic { program.arg("--single-transaction") } else { program };
         let (running, mut input) = program.start_fed()?;
         let identity = running.identity()?;
+        let place = &slot;
         let feed = async move {
             let fed = async {
                 give(&mut input, &head).await?;
                 drop(head);
-                feed(&mut input).await
+                feed(&mut input, place).await
             };
             match fed.await {
                 Ok(()) | Err(Fault::Closed) => Ok(()),
@@ -297,7 +347,11 @@ impl Attempt<'_> {
             let session = self.server.connect(&self.settings.database, &self.application_name).await?;
             session.execute(&marks::done(&ids)).await?;
         }
-        let told = serde_json::json!({ "entries": ids.len(), "bytes": bytes });
+        let (entries, ms) = (ids.len(), slot.done());
+        // Later runs learn from it how long theirs take.
+        let told = serde_json::json!({
+            "entries": entries, "bytes": bytes, "kind": kind, "weight": weight, "ms": ms,
+        });
         self.at.part_done(&name, write(&told)).await?;
         Ok(tolerated)
     }
@@ -367,7 +421,12 @@ impl Step for Parts {
             return self.load.act(at, intent).await;
         }
         let plan: Plan = read(intent)?;
-        Ok(write(&self.attempt(at, &plan).await?.run(plan.jobs).await?))
+        let attempt = self.attempt(at, &plan).await?;
+        let loaded = tokio::select! {
+            loaded = attempt.run(plan.jobs) => loaded?,
+            never = attempt.look_on() => match never {},
+        };
+        Ok(write(&loaded))
     }
 
     /// What it loaded is in the copy, and goes with it.
