@@ -177,11 +177,9 @@ impl Recorder {
         };
         async move {
             let failed = |error| Failure::new("the journal cannot be read").because(error);
-            let Some(last) = store.runs(&query).await.map_err(failed)?.into_iter().next() else {
-                return Ok(Vec::new());
-            };
-            let stored = store.read(last.id).await.map_err(failed)?;
-            Ok(stored.iter().filter_map(|stored| codec::decode(&stored.bytes).ok()).collect())
+            let last = store.look(&query).await.map_err(failed)?.into_iter().next();
+            let events = last.map(|(_, known)| known.events).unwrap_or_default();
+            Ok(events.iter().filter_map(|stored| codec::decode(&stored.bytes).ok()).collect())
         }
     }
 
