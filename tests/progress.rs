@@ -3,6 +3,7 @@
 use std::{
     fs,
     io::Write as _,
+    path::PathBuf,
     process::{Child, ChildStdin, Stdio},
     time::Duration,
 };
@@ -11,7 +12,11 @@ use regex::Regex;
 use serde_json::{Value, json};
 
 use crate::{
-    stage::{Conduct, Program, RudeServer, Scale, Serving, Site, SiteOptions, Stage, Terminal, wait_until},
+    gate::Gate,
+    stage::{
+        Conduct, Program, RudeServer, Scale, Serving, Site, SiteOptions, Stage, Terminal, source_database,
+        wait_until,
+    },
     traces::{inspected, last_run, plain, says, step, succeeds},
 };
 
@@ -220,9 +225,8 @@ fn who_holds_a_lock_that_a_restore_waits_for_is_named() {
     ends_well(follow);
 }
 
-#[test]
-fn how_far_the_server_is_with_an_index_is_told() {
-    let site = site(Scale::Small);
+/// Lists a backup whose index cannot be built as long as somebody holds an advisory lock in the copy; gives its file.
+fn listed_with_an_index_that_waits(site: &Site<'_>) -> PathBuf {
     let source = format!("{}_source", site.dbname());
     site.cluster().psql("postgres", &format!("CREATE DATABASE {source}")).unwrap();
     // Whoever builds the index waits as long as somebody has the lock.
@@ -234,6 +238,13 @@ fn how_far_the_server_is_with_an_index_is_told() {
     let file = site.folder().join("source.dump");
     site.cluster().pg_dump(&source, &["-Fc", "-f", &file.display().to_string()]).unwrap();
     site.write_file(&site.backup_name("2026-11-21"), fs::read(&file).unwrap()).unwrap();
+    file
+}
+
+#[test]
+fn how_far_the_server_is_with_an_index_is_told() {
+    let site = site(Scale::Small);
+    let file = listed_with_an_index_that_waits(&site);
     let (rude, dump) = (site.rude().unwrap(), path(&site, "2026-11-21"));
     rude.plan(&dump, Conduct::StallAt(fs::metadata(&file).unwrap().len() / 2));
     let mut run = site.spawn(&["restore", &site.section(), DAY]).unwrap();
@@ -308,4 +319,76 @@ fn a_restore_that_cannot_ask_the_server_how_far_it_is_says_so_once_and_goes_on()
     let [warning] = warnings.as_slice() else { panic!("{outcome}") };
     let (beginning, _) = warning.split_once("known: ").unwrap();
     says(&plain(&site, beginning), "warning: how far indexes are, and who waits for whom, is not ");
+}
+
+#[test]
+fn of_a_dump_that_comes_in_one_piece_it_is_named_as_well() {
+    let site = site(Scale::Full);
+    let mut pg_dump = site.cluster().client("pg_dump");
+    let piped = pg_dump.args(["-Fc", "-d", &source_database(Scale::Full)]).output().unwrap();
+    assert!(piped.status.success());
+    site.write_file(&site.backup_name("2026-11-21"), &piped.stdout).unwrap();
+    let (rude, dump) = silent(&site);
+    let mut run = site.spawn(&["restore", &site.section(), DAY]).unwrap();
+    run.wait_until_it_says("      restore: all of the dump: no byte for ").unwrap();
+    let told = told_of_run(&site, "a stall", |told| told["stalls"][0]["reason"] == "silence");
+    assert_eq!(told["fetched"]["total"], piped.stdout.len());
+    rude.behave(&dump);
+    ends_well(run);
+}
+
+#[test]
+fn a_dump_on_its_way_into_a_file_is_told_of_with_all_that_follows() {
+    let mut site = site(Scale::Small);
+    site.set("fast", "False").unwrap();
+    let (rude, dump) = silent(&site);
+    let mut run = site.spawn(&["restore", &site.section(), DAY]).unwrap();
+    run.wait_until_it_says(": no byte for ").unwrap();
+    let told = last_run(&site);
+    assert_eq!(told["step"], "fetch");
+    assert!(told["progress"]["stalls"][0]["part"].as_str().unwrap().ends_with(&dump), "{told}");
+    rude.behave(&dump);
+    ends_well(run);
+    let last = inspected(&site);
+
+    rude.plan(&path(&site, "2026-11-22"), Conduct::Slow(fs::metadata(site.dump()).unwrap().len() / 10));
+    let run = site.spawn(&["restore", &site.section(), NEXT_DAY]).unwrap();
+    let told =
+        told_of_run(&site, "a time left", |told| told["left_ms"].is_u64() && told["following_ms"].is_u64());
+    let restore = step(&last, "restore")["duration_ms"].as_u64().unwrap();
+    assert!(told["following_ms"].as_u64().unwrap() >= restore, "{told}");
+    assert_eq!(last_run(&site)["step"], "fetch");
+    run.kill().unwrap();
+}
+
+#[test]
+fn a_restore_from_a_file_names_who_holds_a_lock_and_learns_from_the_last_one() {
+    let mut site = site(Scale::Small);
+    site.set("fast", "False").unwrap();
+    listed_with_an_index_that_waits(&site);
+    let restore = || {
+        let gate = Gate::new(&site, "pre", "wait.sql", "");
+        let mut run = site.spawn(&["restore", &site.section(), DAY]).unwrap();
+        let waiting = gate.wait(&mut run);
+        let holder = Holder::new(&site, "SELECT pg_advisory_lock(7);");
+        drop(waiting);
+        run.wait_until_it_says(": waiting for a lock held by pid ").unwrap();
+        let is_known =
+            |told: &Value| told["stalls"][0]["reason"] == "lock" && told["workers"][0]["phase"].is_string();
+        let told = told_of_run(&site, "an index on its way", is_known);
+        assert_eq!((&told["unit"], &told["stalls"][0]["application"]), (&json!("entries"), &json!("psql")));
+        assert_eq!(told["workers"][0]["phase"], "building index: scanning table");
+        gate.remove(&site, "pre", "wait.sql");
+        (run, holder)
+    };
+    let (run, holder) = restore();
+    assert_eq!(last_run(&site)["progress"]["left_ms"], Value::Null);
+    drop(holder);
+    ends_well(run);
+    succeeds(&site, &["rollback", last_run(&site)["id"].as_str().unwrap(), "--yes"]);
+    succeeds(&site, &["restore", &site.section(), NEXT_DAY]);
+    let (run, holder) = restore();
+    told_of_run(&site, "a time left", |told| told["left_ms"].is_u64() && told["following_ms"].is_u64());
+    drop(holder);
+    ends_well(run);
 }

@@ -92,7 +92,8 @@ impl Fetch {
         let settings = app.settings(&target, date)?;
         let listed_at = backups::folder(&target);
         let command = Typed::new("fetch", &[Some(&self.dbname), self.date.as_deref()]);
-        app.carry_out(&target, command, plan::only_fetch(settings, backup, listed_at)).await
+        app.carry_out(&target, command, plan::only_fetch(settings, backup, listed_at, target.stall_after))
+            .await
     }
 }
 

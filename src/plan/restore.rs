@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use journal::event::{Detail, Effect};
 
-use super::Plan;
+use super::{Plan, millis};
 use crate::step::preflight::{Database, Wanted};
 use crate::step::{Settings, bouncer, catalog, load as load_step, parts, settle, sql, write};
 
@@ -49,7 +49,7 @@ pub fn restore(settings: Settings, wishes: Wishes, backup: String, listed_at: St
     let begun = Plan::new(settings).preflight(&wanted).create_database(false).bouncer_add();
     let begun =
         if wishes.fast { begun.then("contents", "contents", &Detail::new(), Effect::None) } else { begun };
-    let begun = begun.fetch(keep, wishes.fast);
+    let begun = begun.fetch(keep, wishes.fast, wishes.stall_after);
     from_catalog_on(begun, wishes, None)
 }
 
@@ -71,7 +71,7 @@ fn from_catalog_on(begun: Plan, wishes: Wishes, dump: Option<PathBuf>) -> Plan {
         rules, sql, jobs, single_transaction, search_path, vacuum, switch, fast, stall_after, ..
     } = wishes;
     let (restore, given) = if fast {
-        let stall_after_ms = u64::try_from(stall_after.as_millis()).unwrap_or(u64::MAX);
+        let stall_after_ms = millis(stall_after);
         ("parts", write(&parts::Given { jobs, single_transaction, stall_after_ms }))
     } else {
         ("load", write(&load_step::Given { jobs, single_transaction }))

@@ -5,6 +5,9 @@ use journal::step::Progress;
 
 use super::progress::{at_work, in_full, percent, restoring};
 
+/// How many workers have a bar: as many as a terminal has room for.
+const MOST: usize = 16;
+
 /// The bars of one step. They stay until they are cleared.
 pub(super) struct Bars {
     all: MultiProgress,
@@ -28,7 +31,8 @@ impl Bars {
 
     /// Moves them.
     pub(super) fn show(&mut self, progress: &Progress) {
-        let found = restoring(progress).unwrap_or_default();
+        let mut found = restoring(progress).unwrap_or_default();
+        found.workers.truncate(MOST);
         self.step.set_message(in_full(progress));
         self.step.set_position(progress.done);
         while self.workers.len() < found.workers.len() {

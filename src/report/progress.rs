@@ -56,7 +56,10 @@ pub(super) fn so_far(progress: &Progress) -> String {
 /// The same with all there is to tell of it on one line.
 pub(super) fn in_full(progress: &Progress) -> String {
     let Some(found) = restoring(progress) else { return so_far(progress) };
-    let mut told = vec![format!("{} fetched", of(found.fetched, "bytes"))];
+    let mut told = match progress.unit.as_ref() {
+        "bytes" => vec![format!("{} fetched", of(found.fetched, "bytes"))],
+        unit => vec![of(Amount { done: progress.done, total: progress.total }, unit)],
+    };
     if found.loaded.total.is_some() {
         told.push(format!("{} loaded", amount(found.loaded.done, "bytes")));
     }

@@ -28,6 +28,8 @@
 
 pub mod alter_search_path;
 pub mod apply_sql;
+mod backends;
+mod board;
 pub mod bouncer;
 pub mod catalog;
 pub mod check;
@@ -40,6 +42,7 @@ pub mod dump;
 pub mod fetch;
 pub mod globals;
 pub mod load;
+mod lookout;
 pub mod parts;
 pub mod pause;
 pub mod preflight;

@@ -6,10 +6,7 @@
 //! that a further attempt fetches and loads. The last part takes that schema away, and writes into the copy's mark that
 //! all went through.
 
-mod backends;
-mod board;
 mod feed;
-mod lookout;
 mod marks;
 mod stream;
 
@@ -26,14 +23,16 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::{Semaphore, mpsc};
 use url::Url;
 
-use self::board::{Board, Slot, kind_word};
 use self::feed::{Fault, give};
 use self::stream::{Came, Whole};
 
+use super::backends;
+use super::board::{Board, Slot, kind_word, stall_after_ms};
 use super::catalog::Selected;
 use super::contents::{Head, Heads, Way, way};
 use super::create_database::{Mark, comment_of, require_ours};
 use super::load::{self, Load};
+use super::lookout::{Lookout, Sessions};
 use super::preflight::Backup;
 use super::{
     Secrets, Settings, application_name, asked_to_stop, end_leftovers, outcome, read, server, shortened,
@@ -73,10 +72,6 @@ pub struct Patience {
     /// For how long the backup server may send nothing before that is told, in milliseconds.
     #[serde(default = "stall_after_ms")]
     stall_after_ms: u64,
-}
-
-fn stall_after_ms() -> u64 {
-    30_000
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -156,7 +151,7 @@ impl Parts {
         let total =
             if streamed { backup.bytes } else { Some(rows_left(&parts, &done).map(Rows::length).sum()) };
         let patience = Duration::from_millis(self.patience.stall_after_ms);
-        let board = Board::new(&parts, &head.contents, &done, streamed, total, (plan.jobs, patience));
+        let board = Board::new(&parts, &head.contents, &done, streamed, total, plan.jobs, patience);
         Ok(Attempt {
             at,
             settings: self.settings(),
@@ -422,10 +417,13 @@ impl Step for Parts {
         }
         let plan: Plan = read(intent)?;
         let attempt = self.attempt(at, &plan).await?;
-        let loaded = tokio::select! {
-            loaded = attempt.run(plan.jobs) => loaded?,
-            never = attempt.look_on() => match never {},
+        let sessions = Sessions {
+            server: &attempt.server,
+            maintdb: &self.settings().maintdb,
+            application_name: &attempt.application_name,
         };
+        let lookout = Lookout { at, board: &attempt.board, sessions: Some(sessions) };
+        let loaded = lookout.during(attempt.run(plan.jobs)).await?;
         Ok(write(&loaded))
     }
 

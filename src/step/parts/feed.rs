@@ -6,9 +6,9 @@ use bytes::Bytes;
 use journal::event::Failure;
 
 use super::Attempt;
-use super::board::Slot;
 use crate::backup::without_password;
 use crate::contents::{Block, Rows};
+use crate::step::board::Slot;
 use crate::world::process::Input;
 use crate::world::web::Steady;
 

@@ -10,10 +10,10 @@ use bytes::{Bytes, BytesMut};
 use journal::event::Failure;
 use tokio::sync::mpsc;
 
-use super::board::Slot;
 use super::feed::{Fault, give};
 use super::{Attempt, rows_left};
 use crate::contents::{Block, BlockHead, LARGE, MOST_TABLES, TOGETHER};
+use crate::step::board::Slot;
 use crate::world::process::Input;
 use crate::world::web::Steady;
 

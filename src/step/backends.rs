@@ -1,6 +1,4 @@
-//! What the server says of the workers' sessions: how far an index is, and who holds a lock that is waited for.
-
-use std::collections::HashMap;
+//! What the server says of a restore's sessions: how far an index is, and who holds a lock that is waited for.
 
 use crate::progress::shown_query;
 use crate::world::Trouble;
@@ -13,6 +11,8 @@ pub(super) struct Backend {
     pub(super) building: Option<Building>,
     /// Who holds the lock that it waits for.
     pub(super) waits_for: Option<Holder>,
+    /// What may be shown of its query.
+    pub(super) query: String,
 }
 
 /// How far an index is.
@@ -44,19 +44,23 @@ pub(super) fn name_of(application_name: &str, worker: usize) -> String {
     format!("{application_name}:{}", worker + 1)
 }
 
-/// Asks about the sessions of all workers, by the worker's number.
+/// Asks about the sessions of that name and of its workers, which have a number.
 pub(super) async fn ask(
     session: &Session,
     application_name: &str,
-) -> Result<HashMap<usize, Backend>, Trouble> {
+) -> Result<Vec<(Option<usize>, Backend)>, Trouble> {
     let sql = include_str!("backends.sql").replace(":'name'", literal(application_name).trim());
-    Ok(session.rows(&sql).await?.iter().filter_map(|row| read(row)).collect())
+    Ok(session.rows(&sql).await?.iter().map(|row| read(application_name, row)).collect())
 }
 
-fn read(row: &[Option<String>]) -> Option<(usize, Backend)> {
+fn read(application_name: &str, row: &[Option<String>]) -> (Option<usize>, Backend) {
     let text = |at: usize| row.get(at)?.as_deref();
     let number = |at: usize| text(at)?.parse::<u64>().ok();
-    let worker = text(0)?.rsplit(':').next()?.parse::<usize>().ok()?.checked_sub(1)?;
+    let number_of = |name: &str| {
+        let number = name.strip_prefix(application_name)?.strip_prefix(':')?.parse::<usize>().ok()?;
+        number.checked_sub(1)
+    };
+    let worker = text(0).and_then(number_of);
     let amount = |done: usize, total: usize, unit| {
         let total = number(total).filter(|total| *total > 0)?;
         Some((number(done)?, Some(total), unit))
@@ -75,7 +79,8 @@ fn read(row: &[Option<String>]) -> Option<(usize, Backend)> {
         application: text(7).unwrap_or_default().to_owned(),
         query: text(8).filter(|query| *query != HIDDEN).map(shown_query).unwrap_or_default(),
     });
-    Some((worker, Backend { building, waits_for }))
+    let query = text(9).map(shown_query).unwrap_or_default();
+    (worker, Backend { building, waits_for, query })
 }
 
 /// What the server shows instead of the query of somebody whom we may not look at (PostgreSQL, table 28.1).
@@ -85,14 +90,15 @@ const HIDDEN: &str = "<insufficient privilege>";
 mod tests {
     use super::*;
 
-    fn row(values: &[&str]) -> Option<(usize, Backend)> {
+    const NAME: &str = "pg_staging:run:restore";
+
+    fn row(values: &[&str]) -> (Option<usize>, Backend) {
         let value = |text: &&str| (!text.is_empty()).then(|| (*text).to_owned());
-        read(&values.iter().map(value).collect::<Vec<_>>())
+        read(NAME, &values.iter().map(value).collect::<Vec<_>>())
     }
 
     fn building(values: &[&str]) -> Building {
-        let row = row(&[&["pg_staging:run:restore:2"], values, &["", "", ""]].concat());
-        row.unwrap().1.building.unwrap()
+        row(&[&["pg_staging:run:restore:2"], values, &["", "", ""]].concat()).1.building.unwrap()
     }
 
     #[test]
@@ -109,14 +115,15 @@ mod tests {
     fn who_holds_a_lock_is_told_as_far_as_we_may_know() {
         let waiting =
             |holder: &[&str]| row(&[&["pg_staging:run:restore:2", "", "", "", "", ""], holder].concat());
-        let (worker, backend) = waiting(&["17", "psql", "LOCK TABLE t"]).unwrap();
+        let (worker, backend) = waiting(&["17", "psql", "LOCK TABLE t"]);
         let holder = backend.waits_for.unwrap();
-        assert_eq!((worker, holder.pid, holder.application.as_str()), (1, 17, "psql"));
+        assert_eq!((worker, holder.pid, holder.application.as_str()), (Some(1), 17, "psql"));
         assert_eq!(holder.query, "LOCK TABLE t");
-        let (_, backend) = waiting(&["0", "", HIDDEN]).unwrap();
+        let (_, backend) = waiting(&["0", "", HIDDEN]);
         assert_eq!(backend.waits_for.unwrap().query, "");
-        assert_eq!(waiting(&["", "", ""]).unwrap().1, Backend::default());
-        // Not one of ours.
-        assert_eq!(row(&["pg_staging:run:restore"]), None);
+        assert_eq!(waiting(&["", "", ""]).1, Backend::default());
+        // One of a program that has several.
+        let own = row(&[NAME, "", "", "", "", "", "", "", "", "COPY t\n FROM stdin;"]);
+        assert_eq!((own.0, own.1.query.as_str()), (None, "COPY t FROM stdin;"));
     }
 }

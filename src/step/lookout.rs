@@ -1,4 +1,4 @@
-//! Looks on while the workers load, and shows how far they are. It is no part of the work: it waits for nobody, asks the
+//! Looks on while a step brings rows here or loads them, and shows how far it is. It is no part of the work: it waits for nobody, asks the
 //! server on a session of its own in another database than the workers', no oftener than every second, and what goes wrong
 //! with that is told once.
 
@@ -7,13 +7,14 @@ use std::time::Duration;
 
 use journal::clock::{Clock as _, SystemClock};
 use journal::event::{Envelope, Event, Failure};
-use journal::run::Run;
+use journal::run::{Run, StepRecord};
+use journal::step::Context;
 use serde::Deserialize;
 
-use super::{Attempt, backends};
+use super::board::Board;
+use super::{backends, read, write};
 use crate::progress::{Learnt, Past};
-use crate::step::{read, write};
-use crate::world::postgres::Session;
+use crate::world::postgres::{Server, Session};
 
 /// Between two showings.
 const SHOWN_EVERY: Duration = Duration::from_millis(500);
@@ -33,9 +34,38 @@ struct Recorded {
     ms: u64,
 }
 
-impl Attempt<'_> {
+/// Who looks on.
+pub(super) struct Lookout<'a, 'c> {
+    /// The step.
+    pub(super) at: &'a Context<'c>,
+    /// Where it is counted.
+    pub(super) board: &'a Board,
+    /// The sessions that it has, when it has some.
+    pub(super) sessions: Option<Sessions<'a>>,
+}
+
+/// Sessions on a server.
+#[derive(Clone, Copy)]
+pub(super) struct Sessions<'a> {
+    /// Where they are.
+    pub(super) server: &'a Server,
+    /// Another database there.
+    pub(super) maintdb: &'a str,
+    /// What they are called.
+    pub(super) application_name: &'a str,
+}
+
+impl Lookout<'_, '_> {
+    /// Does `work`, and looks on meanwhile.
+    pub(super) async fn during<T>(&self, work: impl Future<Output = T>) -> T {
+        tokio::select! {
+            done = work => done,
+            never = self.look_on() => match never {},
+        }
+    }
+
     /// Goes on as long as it is waited for.
-    pub(super) async fn look_on(&self) -> Infallible {
+    async fn look_on(&self) -> Infallible {
         tokio::select! {
             never = self.show() => never,
             never = self.ask() => never,
@@ -46,17 +76,18 @@ impl Attempt<'_> {
     async fn show(&self) -> Infallible {
         loop {
             SystemClock.sleep(SHOWN_EVERY).await;
-            let now = self.board.now();
-            self.at.show(now.fetched.done, now.fetched.total, "bytes", write(&now));
+            let done = self.board.done();
+            self.at.show(done.done, done.total, self.board.unit(), write(&self.board.now()));
         }
     }
 
     async fn ask(&self) -> Infallible {
+        let Some(sessions) = self.sessions else { return std::future::pending().await };
         let mut session = None;
         let mut told = false;
         loop {
             SystemClock.sleep(ASKED_EVERY).await;
-            let asked = tokio::time::timeout(ANSWERED_WITHIN, self.ask_server(&mut session)).await;
+            let asked = tokio::time::timeout(ANSWERED_WITHIN, self.ask_server(sessions, &mut session)).await;
             let trouble = match asked {
                 Ok(Ok(())) => continue,
                 Ok(Err(failure)) => failure.to_string(),
@@ -72,13 +103,17 @@ impl Attempt<'_> {
         }
     }
 
-    async fn ask_server(&self, session: &mut Option<Session>) -> Result<(), Failure> {
+    async fn ask_server(
+        &self,
+        Sessions { server, maintdb, application_name }: Sessions<'_>,
+        session: &mut Option<Session>,
+    ) -> Result<(), Failure> {
         let session = match session {
             Some(session) => session,
             // Where pgbouncer stands between, this one takes no place in the pool of the copy.
-            none => none.insert(self.server.connect(&self.settings.maintdb, &self.application_name).await?),
+            none => none.insert(server.connect(maintdb, application_name).await?),
         };
-        self.board.see(backends::ask(session, &self.application_name).await?);
+        self.board.see(backends::ask(session, application_name).await?);
         Ok(())
     }
 
@@ -108,13 +143,30 @@ fn learnt(events: &[Envelope], run: &Run, step: &str) -> Learnt {
         let ended_ms = u64::try_from(envelope.at.as_millisecond()).unwrap_or_default();
         Some(Past { name: part.clone(), fetched, bytes: weight, builds: kind == "after_rows", ended_ms, ms })
     });
-    let parts: Vec<Past> = parts.collect();
+    let mut parts: Vec<Past> = parts.collect();
+    if parts.is_empty() {
+        parts.extend(before.step(step).and_then(|(_, found)| whole(found)));
+    }
     let after = run.step(step).map_or(0, |(index, _)| index + 1);
-    let took = |name: &str| {
-        let (_, step) = before.step(name)?;
-        let took = step.finished_at?.duration_since(step.started_at?);
-        u64::try_from(took.as_millis()).ok()
-    };
+    let took = |name: &str| before.step(name).and_then(|(_, step)| took(step));
     let following = run.steps.iter().skip(after).filter_map(|step| took(&step.planned.name)).sum();
     Learnt::from_parts(&parts, Some(following))
+}
+
+/// A step that was done as a whole, as if it were its only part.
+fn whole(step: &StepRecord) -> Option<Past> {
+    let bytes = || step.outcome.as_ref()?.get("bytes")?.as_u64();
+    Some(Past {
+        name: step.planned.name.clone(),
+        fetched: bytes().unwrap_or_default(),
+        bytes: 0,
+        builds: false,
+        ended_ms: u64::try_from(step.finished_at?.as_millisecond()).unwrap_or_default(),
+        ms: took(step)?,
+    })
+}
+
+fn took(step: &StepRecord) -> Option<u64> {
+    let took = step.finished_at?.duration_since(step.started_at?);
+    u64::try_from(took.as_millis()).ok()
 }
