@@ -12,6 +12,7 @@ pub mod contents;
 pub mod database;
 pub mod error;
 pub mod plan;
+pub mod progress;
 pub mod report;
 pub mod step;
 pub mod world;

@@ -12,7 +12,7 @@ use std::sync::LazyLock;
 use regex::Regex;
 
 /// Data in, data out. Everybody may know them, and they know nobody else.
-const PURE: &[&str] = &["backup", "bouncer", "config", "contents", "database"];
+const PURE: &[&str] = &["backup", "bouncer", "config", "contents", "database", "progress"];
 
 /// Each room of the program, and what it may know besides the pure ones and itself.
 const PROGRAM: &[(&str, &[&str])] = &[
@@ -30,6 +30,7 @@ const PROGRAM: &[(&str, &[&str])] = &[
     ("config", &[]),
     ("contents", &[]),
     ("database", &[]),
+    ("progress", &[]),
 ];
 
 /// The rooms of the program that know of runs and events.
@@ -45,7 +46,7 @@ const JOURNAL: &[(&str, &[&str])] = &[
     ("step", &["engine::Recorder", "event", "run"]),
     ("exchange", &["codec", "event", "query", "store"]),
     ("store", &["clock", "codec", "event", "query", "run", "step::Progress"]),
-    ("engine", &["clock", "codec", "event", "run", "step", "store"]),
+    ("engine", &["clock", "codec", "event", "query", "run", "step", "store"]),
 ];
 
 /// What touches the world or draws on a terminal, and the only files and folders that may.

@@ -43,6 +43,7 @@ mod mending;
 mod newer;
 mod operations;
 mod pooling;
+mod progress;
 mod promises;
 mod psql;
 mod purging;

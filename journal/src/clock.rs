@@ -30,7 +30,7 @@ impl SystemClock {
 
     /// How long ago the machine was started, the times included when it slept or was suspended: what is promised to
     /// others, such as a lease, runs out meanwhile.
-    pub(crate) fn uptime(self) -> Duration {
+    pub fn uptime(self) -> Duration {
         let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
         Duration::try_from(now).unwrap_or_default()
     }

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use tokio::sync::{Mutex, watch};
 
 use crate::engine::Recorder;
-use crate::event::{Detail, Event, Failure, Hash, PlannedStep, Process, RunId};
+use crate::event::{Detail, Envelope, Event, Failure, Hash, PlannedStep, Process, RunId};
 use crate::run::Run;
 
 /// One step of a run. All four methods may be called again after a crash at any point within them.
@@ -87,12 +87,14 @@ pub struct Progress {
     pub total: Option<u64>,
     /// What is counted: `bytes`, `entries`.
     pub unit: Cow<'static, str>,
+    /// What the step tells besides, for those who know the step; empty where it tells nothing more.
+    pub detail: Detail,
 }
 
 /// Hears of every event after it is durable, and of progress.
 pub trait Listener: Send + Sync {
     /// `event` was recorded; `run` is where the run stands after it.
-    fn recorded(&self, run: &Run, event: &crate::event::Envelope, hash: Hash);
+    fn recorded(&self, run: &Run, event: &Envelope, hash: Hash);
     /// Something moved.
     fn progressed(&self, progress: &Progress);
     /// Something happened that the run survives and people should know.
@@ -156,15 +158,33 @@ impl Context<'_> {
         self.recorder.lock().await.attachment(hash).await
     }
 
+    /// What was recorded of the last run of the same command on the same section that succeeded, oldest first, as far as
+    /// this version can read it; nothing when there was none.
+    pub async fn precedent(&self) -> Result<Vec<Envelope>, Failure> {
+        // Nothing is recorded, or shown, while the lock is held.
+        let asked = self.recorder.lock().await.precedent();
+        asked.await
+    }
+
     /// Shows how far this step is.
     pub fn progress(&self, done: u64, total: Option<u64>, unit: &'static str) {
+        self.show(done, total, unit, Detail::new());
+    }
+
+    /// The same, with what else there is to tell of it.
+    pub fn show(&self, done: u64, total: Option<u64>, unit: &'static str, detail: Detail) {
         let step = self.name.clone();
-        let progress = Progress { run: self.run, step, done, total, unit: Cow::Borrowed(unit) };
+        let progress = Progress { run: self.run, step, done, total, unit: Cow::Borrowed(unit), detail };
         self.listener.progressed(&progress);
         // While an event is recorded there is something better to see.
         if let Ok(mut recorder) = self.recorder.try_lock() {
             recorder.show(&progress);
         }
+    }
+
+    /// Tells people of something that the run survives.
+    pub fn warn(&self, warning: &str) {
+        self.listener.warned(warning);
     }
 
     /// A receiver that changes when the run is asked to stop.

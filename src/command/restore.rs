@@ -92,7 +92,8 @@ impl Fetch {
         let settings = app.settings(&target, date)?;
         let listed_at = backups::folder(&target);
         let command = Typed::new("fetch", &[Some(&self.dbname), self.date.as_deref()]);
-        app.carry_out(&target, command, plan::only_fetch(settings, backup, listed_at)).await
+        app.carry_out(&target, command, plan::only_fetch(settings, backup, listed_at, target.stall_after))
+            .await
     }
 }
 
@@ -120,6 +121,7 @@ fn wishes(target: &Target, rules: String) -> Wishes {
         sql: target.sql_path.as_ref().map(|path| path.join(&target.section)),
         jobs: target.restore_jobs,
         single_transaction: target.pg_restore_st,
+        stall_after: target.stall_after,
         search_path: target.search_path.clone(),
         vacuum: target.restore_vacuum,
         switch: target.auto_switch,

@@ -219,4 +219,10 @@ pub static OPTIONS: &[OptionSpec] = &[
         "the client script's path on the target host",
     ),
     spec("retry_limit", Kind::Duration, Value("2m"), "how long a transient failure is retried"),
+    spec(
+        "stall_after",
+        Kind::Duration,
+        Value("30s"),
+        "for how long nothing may come from the backup server before a restore tells that it is held up",
+    ),
 ];

@@ -99,6 +99,9 @@ pub struct Target {
     /// How long a transient failure is retried.
     #[serde(serialize_with = "as_seconds")]
     pub retry_limit: Duration,
+    /// For how long nothing may come from the backup server before that is told.
+    #[serde(serialize_with = "as_seconds")]
+    pub stall_after: Duration,
 }
 
 /// What becomes of a run that fails.
@@ -190,6 +193,7 @@ impl Target {
             ssh_options: reader.list("ssh_options", value::words)?,
             client_script: reader.value("client_script", value::remote_path)?,
             retry_limit: reader.value("retry_limit", value::duration)?,
+            stall_after: reader.value("stall_after", value::duration)?,
         };
         if target.pg_restore_st && target.restore_jobs > 1 {
             return Err(ConfigError::Conflict {

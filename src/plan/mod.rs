@@ -9,6 +9,8 @@ mod restore;
 mod service;
 mod upkeep;
 
+use std::time::Duration;
+
 use journal::event::{Detail, Effect, PlannedStep};
 use serde::Serialize;
 
@@ -97,8 +99,9 @@ impl Plan {
         self.then("switch", "switch", &bouncer::Given { wanted }, Effect::Undoable)
     }
 
-    fn fetch(self, keep: bool, by_parts: bool) -> Plan {
-        self.then("fetch", "fetch", &fetch::Given { keep, by_parts }, Effect::Undoable)
+    fn fetch(self, keep: bool, by_parts: bool, stall_after: Duration) -> Plan {
+        let given = fetch::Given { keep, by_parts, stall_after_ms: millis(stall_after) };
+        self.then("fetch", "fetch", &given, Effect::Undoable)
     }
 
     fn alias_remove(self) -> Plan {
@@ -131,9 +134,9 @@ impl Plan {
 }
 
 /// Only the dump is brought here.
-pub fn only_fetch(settings: Settings, backup: String, listed_at: String) -> Plan {
+pub fn only_fetch(settings: Settings, backup: String, listed_at: String, stall_after: Duration) -> Plan {
     let wanted = Wanted { backup: Some(backup), listed_at: Some(listed_at), ..Wanted::default() };
-    Plan::new(settings).preflight(&wanted).fetch(true, false).cleanup()
+    Plan::new(settings).preflight(&wanted).fetch(true, false, stall_after).cleanup()
 }
 
 /// Only the empty copy is made, and its entry in pgbouncer.
@@ -161,4 +164,9 @@ pub fn drop(settings: Settings, force: bool) -> Plan {
     let begun = Plan::new(settings).preflight(&wanted);
     let begun = if force { begun.alias_remove() } else { begun };
     begun.bouncer_remove(force).drop_database(force, None).cleanup()
+}
+
+/// A length of time as plans have it.
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }

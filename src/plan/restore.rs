@@ -1,12 +1,13 @@
 //! The main job: a new copy from a backup, proven before anybody sees it.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use journal::event::{Detail, Effect};
 
-use super::Plan;
+use super::{Plan, millis};
 use crate::step::preflight::{Database, Wanted};
-use crate::step::{Settings, bouncer, catalog, load as load_step, settle, sql};
+use crate::step::{Settings, bouncer, catalog, load as load_step, parts, settle, sql, write};
 
 /// What the configuration wants of a restore.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,6 +20,8 @@ pub struct Wishes {
     pub jobs: u16,
     /// `pg_restore_st`.
     pub single_transaction: bool,
+    /// `stall_after`.
+    pub stall_after: Duration,
     /// `search_path`.
     pub search_path: Vec<String>,
     /// `restore_vacuum`.
@@ -46,7 +49,7 @@ pub fn restore(settings: Settings, wishes: Wishes, backup: String, listed_at: St
     let begun = Plan::new(settings).preflight(&wanted).create_database(false).bouncer_add();
     let begun =
         if wishes.fast { begun.then("contents", "contents", &Detail::new(), Effect::None) } else { begun };
-    let begun = begun.fetch(keep, wishes.fast);
+    let begun = begun.fetch(keep, wishes.fast, wishes.stall_after);
     from_catalog_on(begun, wishes, None)
 }
 
@@ -64,14 +67,21 @@ pub fn load(settings: Settings, wishes: Wishes, dump: PathBuf) -> Plan {
 }
 
 fn from_catalog_on(begun: Plan, wishes: Wishes, dump: Option<PathBuf>) -> Plan {
-    let Wishes { rules, sql, jobs, single_transaction, search_path, vacuum, switch, fast, .. } = wishes;
-    let restore = if fast { "parts" } else { "load" };
+    let Wishes {
+        rules, sql, jobs, single_transaction, search_path, vacuum, switch, fast, stall_after, ..
+    } = wishes;
+    let (restore, given) = if fast {
+        let stall_after_ms = millis(stall_after);
+        ("parts", write(&parts::Given { jobs, single_transaction, stall_after_ms }))
+    } else {
+        ("load", write(&load_step::Given { jobs, single_transaction }))
+    };
     let files = |when: &str| sql::Given { folder: sql.as_ref().map(|folder| folder.join(when)) };
     begun
         .then("catalog", "catalog", &catalog::Given { dump, rules }, Effect::None)
         .then("pre_sql", "sql", &files("pre"), Effect::None)
         .redone_with(&["create_database"])
-        .then("restore", restore, &load_step::Given { jobs, single_transaction }, Effect::None)
+        .then("restore", restore, &given, Effect::None)
         .redone_with(&["create_database", "pre_sql"])
         .then("search_path", "search_path", &settle::Schemas { schemas: search_path }, Effect::None)
         .then("vacuum", "vacuum", &settle::Wanted { wanted: vacuum, anyones: false }, Effect::None)

@@ -1,5 +1,7 @@
 //! JSON: stable, with a `schema` number on top; fields are only ever added.
 
+use std::sync::{Mutex, PoisonError};
+
 use jiff::Timestamp;
 use journal::event::{Actor, Detail, Envelope, Event, Failure, Hash, StopCause};
 use journal::query::Shown;
@@ -8,6 +10,7 @@ use journal::step::{Listener, Progress};
 use serde_json::{Value, json};
 
 use super::entry::{Entry, verdict_word};
+use super::progress::Told;
 use super::tables::Line;
 use super::{Inspected, Style, Unread, out};
 use crate::error::Error;
@@ -70,7 +73,7 @@ pub fn run(run: &Run, shown: Shown, progress: Option<&Progress>, now: Timestamp)
         "steps_done": run.steps_done(),
         "steps_total": run.steps.len(),
         "step": current(run),
-        "progress": progress.map(|at| json!({ "done": at.done, "total": at.total, "unit": at.unit })),
+        "progress": progress.map(super::progress::value),
         "error": failures(run.error.as_ref()),
     })
 }
@@ -284,14 +287,15 @@ pub fn plan(plan: &Plan, command: &str) -> Value {
     })
 }
 
-/// Prints each event as a line of JSON.
+/// Prints each event as a line of JSON, and every so often how far the step is.
 pub(super) struct Lines {
     style: Style,
+    told: Mutex<Told>,
 }
 
 impl Lines {
     pub(super) fn new(style: Style) -> Lines {
-        Lines { style }
+        Lines { style, told: Mutex::default() }
     }
 }
 
@@ -300,7 +304,11 @@ impl Listener for Lines {
         out(&event(None, envelope, hash, step_name(run, envelope).as_deref()).to_string());
     }
 
-    fn progressed(&self, _: &Progress) {}
+    fn progressed(&self, progress: &Progress) {
+        if self.told.lock().unwrap_or_else(PoisonError::into_inner).is_due(progress) {
+            out(&super::progress::line(progress).to_string());
+        }
+    }
 
     fn warned(&self, warning: &str) {
         self.style.warn(warning);

@@ -1,20 +1,17 @@
-//! A run under way, on standard error: a bar that moves where that is a terminal, a line a step elsewhere.
+//! A run under way, on standard error: a line a step, and how far it is: bars that move where that is a terminal, a line
+//! every so often elsewhere.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use jiff::Timestamp;
-use journal::clock::{Clock as _, SystemClock};
 use journal::event::{Effect, Envelope, Event, Hash};
 use journal::run::Run;
 use journal::step::{Listener, Progress};
 
+use super::bars::Bars;
+use super::progress::{Told, in_full, restoring};
 use super::text::touched;
 use super::{Style, err};
-
-/// Between two lines of progress where there is no terminal.
-const PACE: Duration = Duration::from_secs(10);
 
 /// The listener.
 pub(super) struct Live {
@@ -24,8 +21,8 @@ pub(super) struct Live {
 
 #[derive(Default)]
 struct Shown {
-    bar: Option<ProgressBar>,
-    last_line: Option<Timestamp>,
+    bars: Option<Bars>,
+    told: Told,
 }
 
 impl Live {
@@ -35,8 +32,8 @@ impl Live {
 
     fn clear(&self) {
         let mut shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(bar) = shown.bar.take() {
-            bar.finish_and_clear();
+        if let Some(bars) = shown.bars.take() {
+            bars.clear();
         }
     }
 
@@ -63,16 +60,15 @@ impl Listener for Live {
         }
         let mut shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
         if self.style.bars {
-            let bar = shown.bar.get_or_insert_with(|| bar(progress));
-            bar.set_position(progress.done);
+            shown.bars.get_or_insert_with(|| Bars::new(progress)).show(progress);
             return;
         }
-        let now = SystemClock.now();
-        let due = *shown.last_line.get_or_insert(now);
-        if now.duration_since(due).unsigned_abs() >= PACE {
-            shown.last_line = Some(now);
-            let so_far = so_far(progress);
-            err(&format!("      {}: {so_far}", progress.step));
+        if !shown.told.is_due(progress) {
+            return;
+        }
+        err(&format!("      {}: {}", progress.step, in_full(progress)));
+        for stall in restoring(progress).map(|found| found.stalls).unwrap_or_default() {
+            err(&format!("      {}: {stall}", progress.step));
         }
     }
 
@@ -80,39 +76,6 @@ impl Listener for Live {
         self.clear();
         self.style.warn(warning);
     }
-}
-
-fn bar(progress: &Progress) -> ProgressBar {
-    let bar = match progress.total {
-        Some(total) => ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr()),
-        None => ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr()),
-    };
-    let numbers = if progress.unit == "bytes" {
-        "{bytes}/{total_bytes} {bytes_per_sec} {eta}"
-    } else {
-        "{pos}/{len} {eta}"
-    };
-    let template = format!("      {{msg}} {{bar:30}} {numbers}");
-    if let Ok(style) = ProgressStyle::with_template(&template) {
-        bar.set_style(style);
-    }
-    bar.set_message(progress.step.clone());
-    bar
-}
-
-/// How far something is: `3.50 MiB of 7.00 MiB`.
-pub(super) fn so_far(progress: &Progress) -> String {
-    let Progress { done, total, unit, .. } = progress;
-    match total {
-        Some(total) if unit == "bytes" => format!("{} of {}", amount(*done, unit), amount(*total, unit)),
-        Some(total) => format!("{done} of {}", amount(*total, unit)),
-        None => amount(*done, unit),
-    }
-}
-
-/// An amount as people read it.
-pub(super) fn amount(number: u64, unit: &str) -> String {
-    if unit == "bytes" { indicatif::HumanBytes(number).to_string() } else { format!("{number} {unit}") }
 }
 
 /// The line that an event is worth, when it is worth one.

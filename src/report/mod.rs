@@ -4,11 +4,13 @@
 //! not worth ending a restore for, so errors of printing are let go here, and only here.
 
 mod alias;
+mod bars;
 mod entry;
 pub mod json;
 mod ledger;
 mod listing;
 pub mod live;
+mod progress;
 mod tables;
 pub mod text;
 mod upkeep;

@@ -9,7 +9,7 @@ use journal::run::{Run, Status, StepRecord, StepStatus};
 use journal::step::Progress;
 
 use super::entry::{Entry, Reading, verdict_word};
-use super::live::so_far;
+use super::progress::{at_work, in_full, restoring, so_far};
 use super::text::ways_on;
 use super::{Inspected, Style, Unread, out};
 
@@ -107,7 +107,11 @@ pub(super) fn inspect(inspected: &Inspected<'_>, now: Timestamp) {
     let Inspected { run, shown, progress, outputs, events } = inspected;
     head(run, *shown, now);
     if let Some(progress) = progress {
-        out(&format!("progress  {}: {}", progress.step, so_far(progress)));
+        out(&format!("progress  {}: {}", progress.step, in_full(progress)));
+        let found = restoring(progress).unwrap_or_default();
+        for worker in &found.workers {
+            out(&format!("          {}", at_work(worker, &found.stalls)));
+        }
     }
     if let Some(error) = &run.error {
         out(&format!("error     {error}"));

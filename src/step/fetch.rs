@@ -7,6 +7,7 @@
 
 use std::io::{self, BufReader};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use journal::event::{Detail, Failure};
@@ -14,7 +15,9 @@ use journal::step::{Context, Intent, Observed, Step};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, watch};
 
+use super::board::{Board, Slot, stall_after_ms};
 use super::contents::{Way, way};
+use super::lookout::Lookout;
 use super::preflight::Backup;
 use super::{Secrets, Settings, asked_to_stop, read, recorded, write};
 use crate::contents::Contents;
@@ -43,6 +46,9 @@ pub struct Given {
     /// Whether it may turn out that nothing has to come here.
     #[serde(default)]
     pub by_parts: bool,
+    /// `stall_after`, in milliseconds.
+    #[serde(default = "stall_after_ms")]
+    pub stall_after_ms: u64,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -102,7 +108,11 @@ impl Fetch {
         let web = self.secrets.web()?;
         let (tell, mut told) = mpsc::unbounded_channel();
         let from = file.length();
-        let mut sink = Durably { file, at, total: plan.backup.bytes, next: from + SYNC_EVERY, tell };
+        let patience = Duration::from_millis(self.given.stall_after_ms);
+        let board = Board::of_file(plan.backup.bytes, patience);
+        let slot = board.begin(&plan.backup.url, Vec::new(), None);
+        slot.has(from);
+        let mut sink = Durably { file, slot: &slot, next: from + SYNC_EVERY, tell };
         let download = async {
             let came = watched(at, async |stop| web.download(&url, &meta, from, &mut sink, stop).await).await;
             drop(sink);
@@ -114,21 +124,22 @@ impl Fetch {
             }
             Ok::<_, Failure>(())
         };
-        let came = {
+        let downloaded = async {
             let mut download = std::pin::pin!(download);
             let mut record = std::pin::pin!(record);
             tokio::select! {
                 came = &mut download => {
                     record.await?;
-                    came
+                    Ok::<_, Failure>(came)
                 }
                 recorded = &mut record => {
                     // It ends before the download only when nothing more can be recorded.
                     recorded?;
-                    download.await
+                    Ok(download.await)
                 }
             }
         };
+        let came = Lookout { at, board: &board, sessions: None }.during(downloaded).await?;
         self.record_durable(at, file.sync()?).await?;
         match came {
             Ok(_) => Ok(()),
@@ -263,10 +274,9 @@ impl Step for Fetch {
 }
 
 /// Writes what comes, makes it durable every so often, and tells how much is.
-struct Durably<'f, 'a, 'c> {
+struct Durably<'f, 's, 'b> {
     file: &'f mut Growing,
-    at: &'a Context<'c>,
-    total: Option<u64>,
+    slot: &'s Slot<'b>,
     next: u64,
     tell: mpsc::UnboundedSender<u64>,
 }
@@ -280,7 +290,7 @@ impl Sink for Durably<'_, '_, '_> {
             // Nobody listens only when recording failed, which ends the download.
             let _ = self.tell.send(durable);
         }
-        self.at.progress(self.file.length(), self.total, "bytes");
+        self.slot.has(self.file.length());
         Ok(())
     }
 

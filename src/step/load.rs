@@ -13,8 +13,10 @@ use journal::step::{Context, Intent, Observed, Step};
 use serde::{Deserialize, Serialize};
 
 use self::messages::{Message, is_progress, read_messages};
+use super::board::Board;
 use super::catalog::Selected;
 use super::create_database::{Mark, comment_of, require_ours};
+use super::lookout::{Lookout, Sessions};
 use super::{
     Settings, application_name, end_leftovers, last_words, outcome, read, reader, run_child, server,
     shortened, write,
@@ -75,17 +77,19 @@ impl Load {
     }
 
     async fn run(&self, at: &Context<'_>, plan: &Plan, server: &Server) -> Result<Ended, Failure> {
-        let mut seen = 0;
         let pg_restore = reader::chosen(at, &self.settings).await?;
-        run_child(at, &self.program(&pg_restore, plan, server), |line| {
+        let board = Board::of_entries(at.step(), plan.entries);
+        let (maintdb, application_name) = (self.settings.maintdb.as_str(), plan.application_name.as_str());
+        let sessions = Some(Sessions { server, maintdb, application_name });
+        let program = self.program(&pg_restore, plan, server);
+        let run = run_child(at, &program, |line| {
             let progress = is_progress(line);
             if progress {
-                seen += 1;
-                at.progress(seen.min(plan.entries), Some(plan.entries), "entries");
+                board.entry_done();
             }
             !progress
-        })
-        .await
+        });
+        Lookout { at, board: &board, sessions }.during(run).await
     }
 }
 

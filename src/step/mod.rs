@@ -28,6 +28,8 @@
 
 pub mod alter_search_path;
 pub mod apply_sql;
+mod backends;
+mod board;
 pub mod bouncer;
 pub mod catalog;
 pub mod check;
@@ -40,6 +42,7 @@ pub mod dump;
 pub mod fetch;
 pub mod globals;
 pub mod load;
+mod lookout;
 pub mod parts;
 pub mod pause;
 pub mod preflight;
@@ -261,6 +264,7 @@ impl StepKinds for Kinds {
                 load: load::Load { settings, given: read(parameters)? },
                 secrets,
                 heads,
+                patience: read(parameters)?,
             }),
             ("search_path", 1) => Box::new(Again(settle::SearchPath { settings, given: read(parameters)? })),
             ("vacuum", 1) => Box::new(Again(settle::Vacuum { settings, given: read(parameters)? })),
@@ -416,15 +420,17 @@ async fn end_children(at: &Context<'_>) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Ends what an earlier process left at work on this step: its programs, then its connections.
+/// Ends what an earlier process left at work on this step: its programs, then its connections, and those of its workers,
+/// whose names begin with the step's.
 async fn end_leftovers(at: &Context<'_>, server: &Server, database: &str) -> Result<(), Failure> {
     end_children(at).await?;
     let session = server.connect(database, "pg_staging").await?;
-    let name = crate::world::postgres::literal(&application_name(at));
+    let name = crate::world::postgres::literal(&format!("{}:", application_name(at)));
+    let is_left = format!("starts_with(application_name || ':', {name})");
     // They are told to go, and are gone a moment later: the server itself waits between looks.
     for _ in 0..200 {
         let sql = format!(
-            "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE application_name = {name} AND pid <> pg_backend_pid()"
+            "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE {is_left} AND pid <> pg_backend_pid()"
         );
         if session.value(&sql).await?.as_deref() == Some("0") {
             return Ok(());
@@ -432,7 +438,9 @@ async fn end_leftovers(at: &Context<'_>, server: &Server, database: &str) -> Res
         session.execute("SELECT pg_sleep(0.05)").await?;
     }
     Err(Failure::new("connections of an interrupted attempt do not end")
-        .hint(format!("end them by hand: SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = {name}"))
+        .hint(format!(
+            "end them by hand: SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {is_left}"
+        ))
         .transient(true))
 }
 

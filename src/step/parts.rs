@@ -14,7 +14,7 @@ mod stream;
 use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use futures_util::FutureExt as _;
@@ -30,10 +30,13 @@ use self::feed::{Fault, give};
 use self::link::{Link, TICK};
 use self::stream::{Came, Whole};
 
+use super::backends;
+use super::board::{Board, Slot, kind_word, stall_after_ms};
 use super::catalog::Selected;
 use super::contents::{Head, Heads, Way, way};
 use super::create_database::{Mark, comment_of, require_ours};
 use super::load::{self, Load};
+use super::lookout::{Lookout, Sessions};
 use super::preflight::Backup;
 use super::{
     Secrets, Settings, application_name, asked_to_stop, end_leftovers, outcome, read, reader, server,
@@ -53,6 +56,27 @@ pub struct Parts {
     pub secrets: Secrets,
     /// What was read already.
     pub heads: Heads,
+    /// When to worry.
+    pub patience: Patience,
+}
+
+/// Its parameters.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Given {
+    /// `restore_jobs`.
+    pub jobs: u16,
+    /// `pg_restore_st`.
+    pub single_transaction: bool,
+    /// `stall_after`, in milliseconds.
+    pub stall_after_ms: u64,
+}
+
+/// The part of them that says when to worry; plans of older versions have none.
+#[derive(Debug, Clone, Copy, Deserialize)]
+pub struct Patience {
+    /// For how long the backup server may send nothing before that is told, in milliseconds.
+    #[serde(default = "stall_after_ms")]
+    stall_after_ms: u64,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -97,11 +121,7 @@ struct Attempt<'a> {
     /// Whether the dump comes in one piece, as it is.
     streamed: bool,
     workers: Semaphore,
-    came: AtomicU64,
-    /// How many readings wait for the network.
-    waiting: AtomicUsize,
-    /// How many bytes of rows are to come, when that is known.
-    total: Option<u64>,
+    board: Board,
 }
 
 impl Parts {
@@ -136,6 +156,8 @@ impl Parts {
         let url = backup.url(&self.secrets)?;
         let total =
             if streamed { backup.bytes } else { Some(rows_left(&parts, &done).map(Rows::length).sum()) };
+        let patience = Duration::from_millis(self.patience.stall_after_ms);
+        let board = Board::new(&parts, &head.contents, &done, streamed, total, plan.jobs, patience);
         Ok(Attempt {
             at,
             settings: self.settings(),
@@ -152,9 +174,7 @@ impl Parts {
             streamed,
             // One more may load, so that the network is not idle while all others build indexes.
             workers: Semaphore::new(usize::from(plan.jobs.max(1)) + 1),
-            came: AtomicU64::new(0),
-            waiting: AtomicUsize::new(0),
-            total,
+            board,
         })
     }
 }
@@ -166,6 +186,8 @@ struct Archive<'p> {
     head: Vec<u8>,
     /// The blocks that follow.
     rows: Vec<&'p Rows>,
+    /// The parts that it is of.
+    parts: Vec<usize>,
     /// Dump ids of what is in it.
     ids: Vec<i32>,
     /// Whether it is one transaction.
@@ -176,8 +198,9 @@ impl Attempt<'_> {
     /// Loads what is missing, by so many workers.
     async fn run(&self, jobs: u16) -> Result<Loaded, Failure> {
         let is_done = |part: &RestorePart| part.kind != PartKind::Finish && self.left(part).is_empty();
-        let done =
+        let done: HashSet<usize> =
             self.parts.iter().enumerate().filter(|(_, part)| is_done(part)).map(|(at, _)| at).collect();
+        self.board.found(done.iter().copied());
         let mut schedule = Schedule::new(&self.parts, usize::from(jobs), self.streamed, done);
         let (mut running, mut tolerated) = (FuturesUnordered::new(), Vec::new());
         let (tell, mut told) = mpsc::channel(1);
@@ -217,8 +240,7 @@ impl Attempt<'_> {
                     return Err(Failure { stopped: true, ..Failure::new("stopped between two parts") });
                 }
                 () = &mut tick => {
-                    let is_waited_for = self.waiting.load(Ordering::Relaxed) > 0;
-                    link.look(self.came.load(Ordering::Relaxed), schedule.loading(), is_waited_for);
+                    link.look(self.board.came(), schedule.loading(), self.board.is_waited_for());
                     tick.set(SystemClock.sleep(TICK));
                 }
             }
@@ -227,7 +249,7 @@ impl Attempt<'_> {
         Ok(Loaded {
             entries: entries as u64,
             kept: self.done.len() as u64,
-            bytes: self.came.load(Ordering::Relaxed),
+            bytes: self.board.came(),
             tolerated: shortened(tolerated),
         })
     }
@@ -269,7 +291,21 @@ impl Attempt<'_> {
             [part, others @ ..] => format!("{} and {} more", part.name, others.len()),
             [] => String::new(),
         };
-        Archive { name, head: self.head.original.excerpt(&pieces), rows, ids, atomic }
+        Archive {
+            name,
+            head: self.head.original.excerpt(&pieces),
+            rows,
+            parts: indexes.to_vec(),
+            ids,
+            atomic,
+        }
+    }
+
+    /// What kind the parts of an archive are of, and with how many bytes of rows they have to do.
+    fn kind_and_weight(&self, parts: &[usize]) -> (&'static str, u64) {
+        let parts = parts.iter().filter_map(|part| self.parts.get(*part));
+        let weight = parts.clone().map(|part| part.weight).sum();
+        (parts.clone().next().map(|part| kind_word(part.kind)).unwrap_or_default(), weight)
     }
 
     /// Loads parts in one transaction, with rows that come straight from the server. Gives the errors that are harmless.
@@ -277,7 +313,8 @@ impl Attempt<'_> {
         let mut archive = self.archive(&parts);
         let rows = std::mem::take(&mut archive.rows);
         let bytes = rows.iter().map(|rows| rows.length()).sum();
-        let harmless = self.restore(archive, bytes, async |input| self.feed(input, &rows).await).await?;
+        let feed = async |input: &mut Input, slot: &Slot<'_>| self.feed(input, slot, &rows).await;
+        let harmless = self.restore(archive, bytes, feed).await?;
         Ok((parts, harmless))
     }
 
@@ -286,20 +323,24 @@ impl Attempt<'_> {
         &self,
         archive: Archive<'_>,
         bytes: u64,
-        feed: impl AsyncFnOnce(&mut Input) -> Result<(), Fault>,
+        feed: impl AsyncFnOnce(&mut Input, &Slot<'_>) -> Result<(), Fault>,
     ) -> Result<Vec<String>, Failure> {
-        let Archive { name, head, ids, atomic, .. } = archive;
+        let Archive { name, head, parts, ids, atomic, .. } = archive;
         let named = |failure: Failure| Failure { message: format!("{name}: {}", failure.message), ..failure };
-        let program = load::into_copy(&self.pg_restore, self.settings, &self.server, &self.application_name);
-        let program = if atomic { program.arg("--single-transaction") } else { program };
+        let (kind, weight) = self.kind_and_weight(&parts);
         let _worker = self.workers.acquire().await.map_err(|error| Failure::new(error.to_string()))?;
+        let slot = self.board.begin(&name, parts, Some(bytes).filter(|bytes| *bytes > 0));
+        let session = backends::name_of(&self.application_name, slot.number());
+        let program = load::into_copy(&self.pg_restore, self.settings, &self.server, &session);
+        let program = if atomic { program.arg("--single-transaction") } else { program };
         let (running, mut input) = program.start_fed()?;
         let identity = running.identity()?;
+        let place = &slot;
         let feed = async move {
             let fed = async {
                 give(&mut input, &head).await?;
                 drop(head);
-                feed(&mut input).await
+                feed(&mut input, place).await
             };
             match fed.await {
                 Ok(()) | Err(Fault::Closed) => Ok(()),
@@ -315,7 +356,11 @@ impl Attempt<'_> {
             let session = self.server.connect(&self.settings.database, &self.application_name).await?;
             session.execute(&marks::done(&ids)).await?;
         }
-        let told = serde_json::json!({ "entries": ids.len(), "bytes": bytes });
+        let (entries, ms) = (ids.len(), slot.done());
+        // Later runs learn from it how long theirs take.
+        let told = serde_json::json!({
+            "entries": entries, "bytes": bytes, "kind": kind, "weight": weight, "ms": ms,
+        });
         self.at.part_done(&name, write(&told)).await?;
         Ok(tolerated)
     }
@@ -385,7 +430,15 @@ impl Step for Parts {
             return self.load.act(at, intent).await;
         }
         let plan: Plan = read(intent)?;
-        Ok(write(&self.attempt(at, &plan).await?.run(plan.jobs).await?))
+        let attempt = self.attempt(at, &plan).await?;
+        let sessions = Sessions {
+            server: &attempt.server,
+            maintdb: &self.settings().maintdb,
+            application_name: &attempt.application_name,
+        };
+        let lookout = Lookout { at, board: &attempt.board, sessions: Some(sessions) };
+        let loaded = lookout.during(attempt.run(plan.jobs)).await?;
+        Ok(write(&loaded))
     }
 
     /// What it loaded is in the copy, and goes with it.

@@ -18,7 +18,12 @@ const LIMIT: Duration = Duration::from_secs(120);
 
 /// A site whose journal is in that database.
 pub(super) fn site(database: &Database<'_>, lease: &str) -> Site<'static> {
-    let mut site = Site::new(Stage::shared().unwrap(), &SiteOptions::default()).unwrap();
+    site_of(database, lease, &SiteOptions::default())
+}
+
+/// The same, made with these options.
+pub(super) fn site_of(database: &Database<'_>, lease: &str, options: &SiteOptions) -> Site<'static> {
+    let mut site = Site::new(Stage::shared().unwrap(), options).unwrap();
     site.set("retry_limit", "10s").unwrap();
     site.set("journal", &database.url("postgres", &format!("?lease={lease}"))).unwrap();
     site

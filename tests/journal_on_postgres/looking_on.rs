@@ -1,16 +1,16 @@
 //! Who looks on from another machine sees what the owner does: `history`, `inspect`, `audit` and `follow`.
 
-use std::time::Duration;
+use std::{fs, time::Duration};
 
 use serde_json::{Value, json};
 
 use super::{
     Database,
-    controllers::{command_elsewhere, elsewhere, site},
+    controllers::{command_elsewhere, elsewhere, site, site_of},
 };
 use crate::{
     gate::Gate,
-    stage::{Outcome, Program, Site, wait_until},
+    stage::{Conduct, Outcome, Program, Serving, Site, SiteOptions, wait_until},
     traces::{last_run, succeeds},
 };
 
@@ -64,6 +64,28 @@ fn a_run_is_followed_from_another_machine_and_its_exit_code_returned() {
 #[test]
 fn a_run_is_followed_through_a_pgbouncer_that_pools_transactions() {
     follows_from_elsewhere(&Database::through_pgbouncer());
+}
+
+#[test]
+fn what_holds_a_restore_up_is_named_on_another_machine() {
+    let options = SiteOptions { serving: Serving::Rude, ..SiteOptions::default() };
+    let database = Database::new();
+    let mut site = site_of(&database, "60s", &options);
+    site.set("stall_after", "1s").unwrap();
+    let (rude, dump) =
+        (site.rude().unwrap(), format!("/{}/{}", site.dbname(), site.backup_name("2026-11-21")));
+    rude.plan(&dump, Conduct::StallAt(fs::metadata(site.dump()).unwrap().len() / 2));
+    let run = site.spawn(&["restore", &site.section(), DAY]).unwrap();
+    rude.wait_until_stalled(&dump, Duration::from_secs(60)).unwrap();
+    let mut follow = begins_elsewhere(&site, &["follow"]);
+    follow.wait_until_it_says(": no byte for ").unwrap();
+    wait_until("the stall to be told", Duration::from_secs(60), || {
+        asks(&site, &["history"])["runs"][0]["progress"]["stalls"][0]["reason"] == "silence"
+    })
+    .unwrap();
+    rude.behave(&dump);
+    let (run, follow) = (run.wait().unwrap(), follow.wait().unwrap());
+    assert_eq!((run.code, follow.code), (0, 0), "{run}{follow}");
 }
 
 #[test]
@@ -140,8 +162,8 @@ fn attachments_are_read_on_another_machine() {
     drop(waiting);
     gate.remove(&site, "pre", "wait.sql");
     // Nothing of the first machine's files is left.
-    std::fs::remove_dir_all(site.tmpdir()).unwrap();
-    std::fs::create_dir(site.tmpdir()).unwrap();
+    fs::remove_dir_all(site.tmpdir()).unwrap();
+    fs::create_dir(site.tmpdir()).unwrap();
     let outcome = elsewhere(&site, &["--wait=100s", "continue", &id]);
     assert_eq!(outcome.code, 0, "{outcome}");
     assert_eq!(site.active().unwrap(), Some(site.copy(DAY)));

@@ -6,7 +6,8 @@ use super::{Engine, EngineError, decode_all};
 use crate::clock::Clock;
 use crate::codec::{self, CodecError};
 use crate::event::{Actor, Envelope, Event, Failure, Hash, RunId, RunStarted};
-use crate::run::{FoldError, Run};
+use crate::query::Query;
+use crate::run::{FoldError, Run, Status};
 use crate::step::{Listener, Progress};
 use crate::store::{Lease, Log, Store, StoreError};
 
@@ -162,6 +163,24 @@ impl Recorder {
     /// Shows others how far a step is.
     pub(crate) fn show(&mut self, progress: &Progress) {
         self.log.show(progress);
+    }
+
+    /// What [`Context::precedent`](crate::step::Context::precedent) gives, once it is waited for.
+    pub(crate) fn precedent(&self) -> impl Future<Output = Result<Vec<Envelope>, Failure>> + use<> {
+        let store = Arc::clone(&self.store);
+        let query = Query {
+            section: self.run.started.section.clone(),
+            command: Some(self.run.started.command.clone()),
+            status: Some(Status::Succeeded.as_str().to_owned()),
+            limit: Some(1),
+            ..Query::default()
+        };
+        async move {
+            let failed = |error| Failure::new("the journal cannot be read").because(error);
+            let last = store.look(&query).await.map_err(failed)?.into_iter().next();
+            let events = last.map(|(_, known)| known.events).unwrap_or_default();
+            Ok(events.iter().filter_map(|stored| codec::decode(&stored.bytes).ok()).collect())
+        }
     }
 
     pub(crate) async fn attach(&self, bytes: &[u8]) -> Result<Hash, Failure> {

@@ -18,6 +18,7 @@ use journal::query::{Query, Summary};
 use journal::run::Status;
 use journal::step::Progress;
 use journal::store::{Numbered, Page, Seen, Store, StoreError};
+use serde_json::json;
 
 use super::material::{self, BEGINNING, Story, of_newer_type, run_id, started};
 
@@ -718,8 +719,14 @@ pub(crate) async fn progress_is_shown_while_the_run_is_owned(factory: &dyn Facto
     assert_eq!(store.progress(story.run).await.unwrap(), None);
     let mut watch = factory.open().watch(story.run).await.unwrap();
     watch.next().await.unwrap();
-    let half =
-        Progress { run: story.run, step: "one".to_owned(), done: 7, total: Some(14), unit: "bytes".into() };
+    let half = Progress {
+        run: story.run,
+        step: "one".to_owned(),
+        done: 7,
+        total: Some(14),
+        unit: "bytes".into(),
+        detail: json!({ "left_ms": 7_000, "stalls": [] }).as_object().cloned().unwrap(),
+    };
     let (seen, ()) = tokio::join!(watch.next(), async {
         tokio::task::yield_now().await;
         log.show(&half);

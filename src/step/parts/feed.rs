@@ -1,7 +1,6 @@
 //! What follows the head of a small archive: the blocks of its rows as they come, each from its place in the dump.
 
 use std::fmt;
-use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use journal::event::Failure;
@@ -9,14 +8,12 @@ use journal::event::Failure;
 use super::Attempt;
 use crate::backup::without_password;
 use crate::contents::{Block, Rows};
+use crate::step::board::Slot;
 use crate::world::process::Input;
 use crate::world::web::Steady;
 
 /// Blocks with fewer bytes between them come with one request, and what is between them is read past.
 const NEAR: u64 = 128 << 10;
-
-/// How much comes between two tellings of how far the restore is, in bytes.
-const TOLD_EVERY: u64 = 64 << 10;
 
 /// A stretch of the dump, and where in it one is.
 struct Stretch<'a> {
@@ -42,7 +39,7 @@ impl<T: Into<Failure>> From<T> for Fault {
 
 impl Attempt<'_> {
     /// Feeds one pg_restore with these rows. The end of each block is written only when all of the block was there.
-    pub(super) async fn feed(&self, input: &mut Input, rows: &[&Rows]) -> Result<(), Fault> {
+    pub(super) async fn feed(&self, input: &mut Input, slot: &Slot<'_>, rows: &[&Rows]) -> Result<(), Fault> {
         for near in stretches(rows) {
             let (Some(first), Some(last)) = (near.first(), near.last()) else { continue };
             let ((start, _), (_, end)) = (bounds(first), bounds(last));
@@ -52,12 +49,12 @@ impl Attempt<'_> {
                 let (start, end) = bounds(rows);
                 while stretch.at < start {
                     let past = start - stretch.at;
-                    self.take(&mut stretch, past).await?;
+                    self.take(&mut stretch, slot, past).await?;
                 }
                 let mut block = Block::of(rows.dump_id, Some(end - start));
                 while !block.is_whole() {
                     let left = end.saturating_sub(stretch.at);
-                    let bytes = self.take(&mut stretch, left).await?;
+                    let bytes = self.take(&mut stretch, slot, left).await?;
                     block.take(&bytes).map_err(|error| self.damaged(&error))?;
                     give(input, &bytes).await?;
                 }
@@ -67,28 +64,16 @@ impl Attempt<'_> {
     }
 
     /// The next bytes, no more than so many.
-    async fn take(&self, stretch: &mut Stretch<'_>, most: u64) -> Result<Bytes, Fault> {
+    async fn take(&self, stretch: &mut Stretch<'_>, slot: &Slot<'_>, most: u64) -> Result<Bytes, Fault> {
         if stretch.rest.is_empty() {
-            self.waiting.fetch_add(1, Ordering::Relaxed);
-            let came = stretch.reading.chunk().await;
-            self.waiting.fetch_sub(1, Ordering::Relaxed);
-            let came = came.map_err(Failure::from)?;
+            let came = slot.awaited(stretch.reading.chunk()).await.map_err(Failure::from)?;
             stretch.rest = came.ok_or_else(|| self.damaged(&"it ends before its rows do"))?;
-            self.tell(stretch.rest.len() as u64);
+            slot.came(stretch.rest.len() as u64);
         }
         let length = usize::try_from(most).unwrap_or(usize::MAX).min(stretch.rest.len());
         let bytes = stretch.rest.split_to(length);
         stretch.at = stretch.at.saturating_add(bytes.len() as u64);
         Ok(bytes)
-    }
-
-    pub(super) fn tell(&self, more: u64) {
-        let before = self.came.fetch_add(more, Ordering::Relaxed);
-        let now = before.saturating_add(more);
-        if now / TOLD_EVERY > before / TOLD_EVERY || self.total.is_some_and(|total| now >= total) {
-            let shown = self.total.map_or(now, |total| now.min(total));
-            self.at.progress(shown, self.total, "bytes");
-        }
     }
 
     pub(super) fn damaged(&self, cause: &impl fmt::Display) -> Failure {

@@ -13,6 +13,7 @@ use tokio::sync::mpsc;
 use super::feed::{Fault, give};
 use super::{Attempt, rows_left};
 use crate::contents::{Block, BlockHead, LARGE, MOST_TABLES, TOGETHER};
+use crate::step::board::Slot;
 use crate::world::process::Input;
 use crate::world::web::Steady;
 
@@ -41,6 +42,7 @@ pub(super) struct Whole {
 struct Source<'a> {
     attempt: &'a Attempt<'a>,
     reading: Steady<'a>,
+    slot: Slot<'a>,
     rest: BytesMut,
     /// Every block that may come.
     known: HashSet<i32>,
@@ -50,8 +52,8 @@ impl Source<'_> {
     /// Makes sure that so many bytes are there, unless the stream ends before.
     async fn fill(&mut self, count: usize) -> Result<(), Failure> {
         while self.rest.len() < count {
-            let Some(chunk) = self.reading.chunk().await? else { return Ok(()) };
-            self.attempt.tell(chunk.len() as u64);
+            let Some(chunk) = self.slot.awaited(self.reading.chunk()).await? else { return Ok(()) };
+            self.slot.came(chunk.len() as u64);
             self.rest.extend_from_slice(&chunk);
         }
         Ok(())
@@ -89,6 +91,7 @@ impl Attempt<'_> {
         let mut source = Source {
             attempt: self,
             reading: self.web.read_whole(&self.url, &self.meta, self.head.contents.length()),
+            slot: self.board.begin("all of the dump", Vec::new(), self.meta.length),
             rest: BytesMut::new(),
             known: self.head.contents.data_entries().map(|entry| entry.dump_id).collect(),
         };
@@ -117,7 +120,7 @@ impl Attempt<'_> {
             } else {
                 let archive = self.archive(&[part]);
                 let mut length = 0;
-                self.restore(archive, 0, async |input| {
+                self.restore(archive, 0, async |input: &mut Input, _: &Slot<'_>| {
                     length = large(&mut source, input, bytes, &mut block).await?;
                     Ok(())
                 })
@@ -147,7 +150,7 @@ impl Attempt<'_> {
         let parts: Vec<usize> = blocks.iter().map(|block| block.part).collect();
         let bytes = blocks.iter().map(|block| block.bytes.len() as u64).sum();
         let archive = self.archive(&parts);
-        let feed = async |input: &mut Input| {
+        let feed = async |input: &mut Input, _: &Slot<'_>| {
             for block in &blocks {
                 give(input, &block.bytes).await?;
             }

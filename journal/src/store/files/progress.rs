@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::folder;
 use crate::clock::SystemClock;
-use crate::event::RunId;
+use crate::event::{Detail, RunId};
 use crate::step::Progress;
 
 /// Between two writings.
@@ -26,6 +26,13 @@ struct Shown<'a> {
     done: u64,
     total: Option<u64>,
     unit: Cow<'a, str>,
+    /// Older versions neither write nor read it.
+    #[serde(default, skip_serializing_if = "has_nothing")]
+    detail: Cow<'a, Detail>,
+}
+
+fn has_nothing(detail: &Detail) -> bool {
+    detail.is_empty()
 }
 
 /// The owner's side.
@@ -50,9 +57,14 @@ impl Board {
             return;
         }
         self.last = Some(now);
-        let Progress { step, done, total, unit, .. } = progress;
-        let shown =
-            Shown { step: Cow::Borrowed(step), done: *done, total: *total, unit: Cow::Borrowed(unit) };
+        let Progress { step, done, total, unit, detail, .. } = progress;
+        let shown = Shown {
+            step: Cow::Borrowed(step),
+            done: *done,
+            total: *total,
+            unit: Cow::Borrowed(unit),
+            detail: Cow::Borrowed(detail),
+        };
         if let (Ok(text), Ok(mut file)) =
             (serde_json::to_vec(&shown), folder::private().truncate(true).open(&self.path))
         {
@@ -74,6 +86,35 @@ impl Drop for Board {
 
 /// What the owner of `run` shows in the file at `path`; nothing when it is not whole.
 pub(super) fn read(path: &Path, run: RunId) -> Option<Progress> {
-    let Shown { step, done, total, unit } = serde_json::from_slice(&fs::read(path).ok()?).ok()?;
-    Some(Progress { run, step: step.into_owned(), done, total, unit: unit.into_owned().into() })
+    let Shown { step, done, total, unit, detail } = serde_json::from_slice(&fs::read(path).ok()?).ok()?;
+    let (step, unit) = (step.into_owned(), unit.into_owned().into());
+    Some(Progress { run, step, done, total, unit, detail: detail.into_owned() })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn shown(text: &str) -> Option<Progress> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("run.progress");
+        fs::write(&path, text).unwrap();
+        read(&path, RunId(uuid::Uuid::from_u128(1)))
+    }
+
+    #[test]
+    fn what_an_older_or_a_newer_version_shows_is_read_as_far_as_it_is_known() {
+        let plain = json!({ "step": "restore", "done": 7, "total": 14, "unit": "bytes" });
+        let older = shown(&plain.to_string()).unwrap();
+        assert_eq!((older.done, older.total, older.detail.is_empty()), (7, Some(14), true));
+        let mut newer = plain.clone();
+        newer["detail"] = json!({ "left_ms": 9, "of_a_later_version": [1] });
+        newer["of_a_later_version"] = json!(true);
+        let newer = shown(&newer.to_string()).unwrap();
+        assert_eq!(newer, Progress { detail: newer.detail.clone(), ..older });
+        assert_eq!(newer.detail["left_ms"], 9);
+        assert_eq!(shown("{\"step\":\"restore\",\"do"), None);
+    }
 }

@@ -31,6 +31,8 @@ pub(super) fn progress(run: RunId, text: &str) -> Option<Progress> {
         done: shown.get("done")?.as_u64()?,
         total: shown.get("total").and_then(serde_json::Value::as_u64),
         unit: text("unit")?.into(),
+        // Older versions tell none.
+        detail: shown.get("detail").and_then(serde_json::Value::as_object).cloned().unwrap_or_default(),
     })
 }
 

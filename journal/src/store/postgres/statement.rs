@@ -237,8 +237,9 @@ pub(super) fn attachment(hash: Hash) -> String {
 
 /// What is shown of the progress of a run, as it is stored.
 pub(super) fn progress_text(progress: &Progress) -> String {
-    let Progress { step, done, total, unit, .. } = progress;
-    serde_json::json!({ "step": step, "done": done, "total": total, "unit": unit }).to_string()
+    let Progress { step, done, total, unit, detail, .. } = progress;
+    serde_json::json!({ "step": step, "done": done, "total": total, "unit": unit, "detail": detail })
+        .to_string()
 }
 
 fn bytea(bytes: &[u8]) -> String {
