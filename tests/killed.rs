@@ -31,13 +31,24 @@ const DATE: &str = "20261121";
 
 /// A restore with everything in it, by way of tmpdir, on a site whose alias leads to an earlier copy.
 fn restore() -> Scene<'static> {
+    restore_with(|site| site.set("fast", "False").unwrap())
+}
+
+/// The same straight from the server.
+fn restore_by_parts() -> Scene<'static> {
+    let mut scene = restore_with(|_| ());
+    scene.by_parts = true;
+    scene
+}
+
+fn restore_with(settings: impl FnOnce(&mut Site<'_>)) -> Scene<'static> {
     let options = SiteOptions {
         dates: vec!["2026-11-20".into(), "2026-11-21".into()],
         serving: Serving::Rude,
         ..SiteOptions::default()
     };
     Scene::new(&options, "restore", DATE, |site| {
-        site.set("fast", "False").unwrap();
+        settings(site);
         done(site, &["createdb", &site.section(), EARLIER]);
         done(site, &["switch", &site.section(), EARLIER]);
         configure(site);
@@ -232,18 +243,61 @@ fn a_restore_killed_while_sql_is_at_work_leaves_no_session_behind_and_does_nothi
                 gate.open();
             }
             Then::Continue => {
-                let run = scene.run().unwrap();
-                let continued = scene.spawn(&["continue", &run.id]);
-                wait_until("the orphan to be ended, and its work to be begun again", LIMIT, || {
-                    let now = waiting(&scene.site, &scene.copy);
-                    !now.is_empty() && !now.iter().any(|pid| orphans.contains(pid))
-                })
-                .unwrap();
+                let continued = continued_past(&scene, &orphans);
                 gate.open();
-                let outcome = continued.wait().unwrap();
-                assert_eq!(outcome.code, 0, "{when}: {outcome}");
-                after.is_now(&scene, &when);
-                assert_eq!(scene.leftovers(&run.id), Vec::<String>::new(), "{when}");
+                is_continued(&scene, continued, &after, &when);
+            }
+        }
+    }
+}
+
+/// Continues the run that was killed, up to where the sessions of the killed one are ended and their work is begun again.
+fn continued_past(scene: &Scene<'_>, orphans: &[String]) -> Program {
+    let continued = scene.spawn(&["continue", &scene.run().unwrap().id]);
+    wait_until("the orphan to be ended, and its work to be begun again", LIMIT, || {
+        let now = waiting(&scene.site, &scene.copy);
+        !now.is_empty() && !now.iter().any(|pid| orphans.contains(pid))
+    })
+    .unwrap();
+    continued
+}
+
+fn is_continued(scene: &Scene<'_>, continued: Program, after: &World, when: &str) {
+    let outcome = continued.wait().unwrap();
+    assert_eq!(outcome.code, 0, "{when}: {outcome}");
+    after.is_now(scene, when);
+    assert_eq!(scene.leftovers(&scene.run().unwrap().id), Vec::<String>::new(), "{when}");
+}
+
+#[test]
+fn a_restore_part_by_part_killed_twice_while_an_index_is_built_goes_on_or_is_taken_back_though_sessions_are_left()
+ {
+    let scene = restore_by_parts();
+    let after = finished(&scene);
+    for (kills, then) in [1, 2].into_iter().flat_map(|kills| BOTH.map(|then| (kills, then))) {
+        let when = format!("{kills} kills, {then:?}");
+        scene.reset();
+        let gate = Gate::shut(&scene.site, Place::Restore);
+        let mut program = scene.site.spawn(&scene.words()).unwrap();
+        wait_until_waiting(&scene.site, &scene.copy);
+        let mut orphans = waiting(&scene.site, &scene.copy);
+        for _ in 1..kills {
+            program.kill().unwrap();
+            program = continued_past(&scene, &orphans);
+            orphans = waiting(&scene.site, &scene.copy);
+        }
+        program.kill().unwrap();
+        match then {
+            // The session that was left still builds its index.
+            Then::RollBack => {
+                assert_eq!(waiting(&scene.site, &scene.copy), orphans, "{when}");
+                is_as_before(&scene, &when);
+                gate.open();
+            }
+            Then::Continue => {
+                let continued = continued_past(&scene, &orphans);
+                gate.open();
+                is_continued(&scene, continued, &after, &when);
             }
         }
     }

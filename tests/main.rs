@@ -36,6 +36,7 @@ mod init;
 mod journal_on_postgres;
 mod journal_upkeep;
 mod killed;
+mod kinds;
 mod listings;
 mod live;
 mod manual;

@@ -17,8 +17,8 @@ use pg_staging::{
 use serde_json::json;
 
 use crate::{
-    stage::{Conduct, Scale, Serving, Site, SiteOptions, Stage, fingerprint, source_database},
-    traces::{inspected, step, succeeds},
+    stage::{Asked, Conduct, Plan, Scale, Serving, Site, SiteOptions, Stage, fingerprint, source_database},
+    traces::{Traces, inspected, step, succeeds},
 };
 
 const DAY: &str = "20261121";
@@ -109,6 +109,139 @@ fn what_was_loaded_before_a_kill_is_neither_fetched_nor_loaded_again() {
     assert!(outcome["kept"].as_u64().unwrap() > 0, "{outcome}");
     assert!(rude.bytes_sent(&path(&site)) < length, "{outcome}");
     assert_eq!(outcome["tolerated"], json!([]));
+}
+
+/// That content under the ETag that the dump was first seen with, unless another is told.
+fn content(bytes: &[u8], tag: Option<&str>) -> Conduct {
+    Conduct::Content { bytes: bytes.to_vec(), tag: Some(tag.unwrap_or("\"first\"").to_owned()) }
+}
+
+/// The dump with the rows behind that byte damaged: inside what is compressed, or where chunks have their lengths.
+fn damaged_from(dump: &[u8], from: usize, how: impl Fn(usize) -> bool) -> Vec<u8> {
+    let damaged = |(at, byte): (usize, &u8)| if at >= from && how(at) { !*byte } else { *byte };
+    dump.iter().enumerate().map(damaged).collect()
+}
+
+#[test]
+fn a_server_that_gives_something_else_meanwhile_is_told_of_and_the_run_goes_on_when_it_is_mended() {
+    let mut site = rude_site(Scale::Full);
+    site.set("on_failure", "keep").unwrap();
+    site.set("retry_limit", "1s").unwrap();
+    let (rude, place) = (site.rude().unwrap(), path(&site));
+    let dump = fs::read(site.dump()).unwrap();
+    let half = dump.len() / 2;
+    rude.plan(&place, content(&dump, None));
+    rude.plan(&place, Conduct::StallAt(half as u64));
+    let program = site.spawn(&["restore", &site.section(), DAY]).unwrap();
+    rude.wait_until_stalled(&place, Duration::from_secs(60)).unwrap();
+    program.kill().unwrap();
+
+    let login = "<html><body>Please log in</body></html>".to_owned();
+    let flipped = damaged_from(&dump, half, |at| at % 1000 == 0);
+    let zeros: Vec<u8> =
+        dump[..half].iter().copied().chain(std::iter::repeat_n(0, dump.len() - half)).collect();
+    let cases: [(&str, Vec<Conduct>, &str); 7] = [
+        ("another file", vec![content(&flipped, Some("\"second\""))], "changed"),
+        ("a file cut short", vec![content(&dump[..half], None)], "changed"),
+        (
+            "other bytes under the same ETag",
+            vec![content(&flipped, None)],
+            "cause: could not uncompress data",
+        ),
+        ("zeros under the same ETag", vec![content(&zeros, None)], "is damaged"),
+        ("all of another file", vec![content(&flipped, Some("\"second\"")), Conduct::IgnoreRange], "changed"),
+        ("all of the file", vec![content(&dump, None), Conduct::IgnoreRange], "does not serve parts"),
+        ("a page", vec![Conduct::Html(login)], "changed"),
+    ];
+    for (what, conducts, word) in cases {
+        rude.behave(&place);
+        for conduct in conducts {
+            rude.plan(&place, conduct);
+        }
+        let outcome = site.run(&["continue", &site.section()]).unwrap();
+        assert_eq!(outcome.code, 3, "{what}: {outcome}");
+        assert!(outcome.stderr.contains(word), "{what}: {outcome}");
+        assert_eq!(site.active().unwrap(), None, "{what}");
+    }
+    rude.behave(&place);
+    rude.plan(&place, content(&dump, None));
+    succeeds(&site, &["continue", &site.section()]);
+    equals_production(&site, Scale::Full);
+    assert_eq!(way(&site), "parts");
+}
+
+#[test]
+fn a_dump_that_is_damaged_or_cut_fails_by_whichever_way_it_comes_and_leaves_nothing() {
+    let mut site = rude_site(Scale::Full);
+    site.set("retry_limit", "1s").unwrap();
+    let (rude, place) = (site.rude().unwrap(), path(&site));
+    let dump = fs::read(site.dump()).unwrap();
+    let half = dump.len() / 2;
+    let zeros: Vec<u8> =
+        dump[..half].iter().copied().chain(std::iter::repeat_n(0, dump.len() - half)).collect();
+    let flipped = damaged_from(&dump, half, |at| at % 1000 == 0);
+    let piped = piped(&source_database(Scale::Full));
+    let before = Traces::of(&site);
+    let cases: [(&str, Vec<Conduct>, &str); 8] = [
+        ("cut", vec![content(&dump[..half], None)], "cause: the archive ends after"),
+        (
+            "cut, in a stream",
+            vec![content(&dump[..half], None), Conduct::IgnoreRange],
+            "cause: the archive ends after",
+        ),
+        (
+            "cut by its last byte, in a stream",
+            vec![content(&dump[..dump.len() - 1], None), Conduct::IgnoreRange],
+            "is damaged",
+        ),
+        ("cut, without offsets", vec![content(&piped[..piped.len() - 100], None)], "is damaged"),
+        ("zeros", vec![content(&zeros, None)], "is damaged"),
+        ("zeros, in a stream", vec![content(&zeros, None), Conduct::IgnoreRange], "is damaged"),
+        ("other bytes", vec![content(&flipped, None)], "cause: could not uncompress data"),
+        ("other bytes, in a stream", vec![content(&flipped, None), Conduct::IgnoreRange], "is damaged"),
+    ];
+    for (what, conducts, word) in cases {
+        rude.behave(&place);
+        for conduct in conducts {
+            rude.plan(&place, conduct);
+        }
+        let outcome = site.run(&["restore", &site.section(), DAY]).unwrap();
+        assert_eq!(outcome.code, 1, "{what}: {outcome}");
+        assert!(outcome.stderr.contains(word), "{what}: {outcome}");
+        assert_eq!(Traces::of(&site), before, "{what}: {outcome}");
+    }
+}
+
+#[test]
+fn a_stream_that_never_comes_to_its_end_fails_and_one_that_breaks_once_is_read_again() {
+    let mut site = rude_site(Scale::Full);
+    site.set("retry_limit", "1s").unwrap();
+    let (rude, place) = (site.rude().unwrap(), path(&site));
+    let before = Traces::of(&site);
+    let half = fs::metadata(site.dump()).unwrap().len() / 2;
+    rude.plan(&place, Conduct::IgnoreRange);
+    rude.plan(&place, Plan::new(Conduct::CloseAfter(half)).on(Asked::Get));
+    let outcome = site.run(&["restore", &site.section(), DAY]).unwrap();
+    assert_eq!(outcome.code, 1, "{outcome}");
+    assert!(outcome.stderr.contains(&format!("only {half} of ")), "{outcome}");
+    assert_eq!(Traces::of(&site), before, "{outcome}");
+    rude.behave(&place);
+    rude.plan(&place, Conduct::IgnoreRange);
+    rude.plan(&place, Plan::new(Conduct::CloseAfter(half)).on(Asked::Get).after(1).times(1));
+    succeeds(&site, &["restore", &site.section(), DAY]);
+    equals_production(&site, Scale::Full);
+    assert_eq!(way(&site), "stream");
+}
+
+#[test]
+fn a_dump_without_offsets_is_read_from_a_server_without_ranges() {
+    let site = rude_site(Scale::Small);
+    site.write_file(&site.backup_name("2026-11-21"), piped(&source_database(Scale::Small))).unwrap();
+    site.rude().unwrap().plan(&path(&site), Conduct::IgnoreRange);
+    site.rude().unwrap().plan(&path(&site), Conduct::NoValidator);
+    succeeds(&site, &["restore", &site.section(), DAY]);
+    equals_production(&site, Scale::Small);
+    assert_eq!(way(&site), "stream");
 }
 
 /// The dump of all kinds of objects, divided; with the places of its blocks and without.

@@ -8,8 +8,9 @@
 use std::collections::{HashSet, VecDeque};
 
 use super::needs::{self, At, ForeignKey, Needs};
+use super::runs;
 use super::selection::is_not_valid;
-use super::sql::{self, Reference, Token};
+use super::sql::Reference;
 use super::{Contents, Dropped, Entry, ObjectType, QualifiedName, Reason, Rules, Selection, Warning};
 use super::{describe, is_partitioned, qualified_name};
 
@@ -158,68 +159,22 @@ impl Filter<'_> {
     /// view, to build an index, to check rows.
     fn drop_what_would_run_into_nothing(&mut self) {
         if !self.rules.schemas.is_empty() {
-            self.drop_each(|this, at, entry| this.by_run(this.run_by(at, entry)));
+            self.drop_each(|this, at, entry| this.by_run(this.needs.run_by(at, entry)));
         }
-    }
-
-    /// The entries through which restoring this one may run functions.
-    fn run_by(&self, at: At, entry: &Entry) -> Vec<At> {
-        let needed = |at| self.needs.entries_needed(at);
-        match entry.desc {
-            ObjectType::Index | ObjectType::Constraint => needed(at).map(|(at, _)| at).collect(),
-            ObjectType::CheckConstraint if !is_not_valid(entry) => needed(at).map(|(at, _)| at).collect(),
-            ObjectType::MaterializedViewData => needed(at)
-                .filter(|(_, view)| view.desc == ObjectType::MaterializedView)
-                .flat_map(|(view, _)| needed(view).map(|(at, _)| at))
-                .collect(),
-            ObjectType::TableData => self.run_by_rows(&qualified_name(entry)),
-            _ => Vec::new(),
-        }
-    }
-
-    /// Rows are held against checks, domains and the bounds of partitions, and generated columns are computed.
-    fn run_by_rows(&self, table: &QualifiedName) -> Vec<At> {
-        const OF_ITS_OWN: &[&[&str]] = &[&["check"], &["generated", "always", "as"]];
-        const OF_ITS_PARENTS: &[&[&str]] =
-            &[&["partition", "by", "list"], &["partition", "by", "range"], &["partition", "by", "hash"]];
-        let lineage = self.needs.lineage(table);
-        let relations = lineage.iter().filter_map(|name| self.needs.relation(name));
-        let mut run = Vec::new();
-        for (generation, at) in relations.enumerate() {
-            let evaluated = if generation == 0 { OF_ITS_OWN } else { OF_ITS_PARENTS };
-            let needed = self.needs.entries_needed(at).map(|(_, needed)| needed);
-            let domains = needed.filter(|needed| needed.desc == ObjectType::Domain);
-            for entry in self.entries.get(at).into_iter().chain(domains) {
-                run.extend(self.evaluated_in(entry, evaluated));
-            }
-        }
-        run
-    }
-
-    /// What is named in the parentheses behind any of these sequences of keywords.
-    fn evaluated_in(&self, entry: &Entry, keywords: &[&[&str]]) -> Vec<At> {
-        let tokens = sql::tokens(entry.defn.as_deref().unwrap_or_default());
-        keywords
-            .iter()
-            .flat_map(|keywords| sql::in_parentheses(&tokens, keywords))
-            .flat_map(sql::references)
-            .flat_map(|reference| self.needs.definitions(&reference.schema, &reference.name))
-            .copied()
-            .collect()
     }
 
     /// Follows what may run, and looks into the bodies of functions.
     fn by_run(&self, mut queue: Vec<At>) -> Option<Reason> {
         let mut seen = HashSet::new();
         while let Some(at) = queue.pop() {
-            let Some(entry) = self.entries.get(at).filter(|entry| may_run(&entry.desc)) else {
+            let Some(entry) = self.entries.get(at).filter(|entry| runs::may_run(&entry.desc)) else {
                 continue;
             };
             if !seen.insert(at) {
                 continue;
             }
             queue.extend(self.needs.entries_needed(at).map(|(at, _)| at));
-            for reference in body_references(entry) {
+            for reference in runs::body_references(entry) {
                 if self.is_gone(&reference) {
                     let function = describe(entry);
                     return Some(Reason::Runs { function, name: named(&reference) });
@@ -347,33 +302,4 @@ impl Filter<'_> {
 
 fn named(reference: &Reference) -> QualifiedName {
     QualifiedName { schema: reference.schema.clone(), name: reference.name.clone() }
-}
-
-/// Kinds through which one function leads to another when something is evaluated.
-fn may_run(desc: &ObjectType) -> bool {
-    matches!(
-        desc,
-        ObjectType::Function
-            | ObjectType::Procedure
-            | ObjectType::Aggregate
-            | ObjectType::Operator
-            | ObjectType::OperatorClass
-            | ObjectType::OperatorFamily
-            | ObjectType::View
-            | ObjectType::Rule
-    )
-}
-
-fn body_references(entry: &Entry) -> Vec<Reference> {
-    if !matches!(entry.desc, ObjectType::Function | ObjectType::Procedure) {
-        return Vec::new();
-    }
-    sql::tokens(entry.defn.as_deref().unwrap_or_default())
-        .iter()
-        .filter_map(|token| match token {
-            Token::Body(body) | Token::Literal(body) => Some(sql::references(&sql::tokens(body))),
-            _ => None,
-        })
-        .flatten()
-        .collect()
 }

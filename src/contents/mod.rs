@@ -6,6 +6,7 @@
 //! - `archive` bounds and reads the bytes, `error` says what else they may have been;
 //! - `sql` splits definitions into tokens, `needs` knows what each entry needs in order to be restored;
 //! - `globals` is the other kind of dump, of what all databases of a server share: `pg_dumpall -g`;
+//! - `runs` knows which functions run while an entry is restored;
 //! - `rules` are what is wanted, `filter` decides, `selection` answers questions about the outcome, `list` prints it;
 //! - `reader` says which versions of pg_restore can load it;
 //! - `triggers` are followed to their functions;
@@ -23,6 +24,7 @@ mod needs;
 mod parts;
 mod reader;
 mod rules;
+mod runs;
 mod schedule;
 mod selection;
 mod sql;

@@ -32,6 +32,8 @@ pub(super) struct Needs<'a> {
     parents: HashMap<At, At>,
     attaches: HashMap<At, At>,
     children: HashMap<At, Vec<At>>,
+    inherits_from: HashMap<At, Vec<At>>,
+    heirs: HashMap<At, Vec<At>>,
     entry_needs: Vec<Vec<At>>,
     needed_by: Vec<Vec<At>>,
     references: Vec<Vec<Reference>>,
@@ -57,12 +59,15 @@ impl<'a> Needs<'a> {
             parents: HashMap::new(),
             attaches: HashMap::new(),
             children: HashMap::new(),
+            inherits_from: HashMap::new(),
+            heirs: HashMap::new(),
             entry_needs: Vec::new(),
             needed_by: vec![Vec::new(); entries.len()],
             references: Vec::new(),
         };
         needs.index_names();
         needs.index_partitions();
+        needs.index_inheritance();
         needs.entry_needs = entries.iter().enumerate().map(|(at, entry)| needs.needs_of(at, entry)).collect();
         needs.add_other_halves();
         for (at, needed) in needs.entry_needs.iter().enumerate() {
@@ -124,16 +129,40 @@ impl<'a> Needs<'a> {
 
     /// A table and its partitions, those of its partitions included.
     pub(super) fn family(&self, table: At) -> Vec<At> {
-        let mut family = vec![table];
-        let mut seen = HashSet::from([table]);
-        let mut next = 0;
-        while let Some(member) = family.get(next) {
-            let children = self.children.get(member).map(Vec::as_slice).unwrap_or_default();
-            let fresh: Vec<At> = children.iter().copied().filter(|child| seen.insert(*child)).collect();
-            family.extend(fresh);
-            next += 1;
-        }
-        family
+        reached(table, |member| listed(&self.children, member).iter().copied())
+    }
+
+    /// A table with all that a change of it goes on to: its partitions, what inherits from it, and theirs.
+    pub(super) fn descendants(&self, table: At) -> Vec<At> {
+        let below =
+            |member| listed(&self.children, member).iter().chain(listed(&self.heirs, member)).copied();
+        reached(table, below)
+    }
+
+    /// A table with all that it inherits from.
+    pub(super) fn ancestors(&self, table: At) -> Vec<At> {
+        reached(table, |member| listed(&self.inherits_from, member).iter().copied())
+    }
+
+    /// An entry by its place.
+    pub(super) fn entry(&self, at: At) -> Option<&'a Entry> {
+        self.entries.get(at)
+    }
+
+    /// The table that the rows of a `TABLE DATA` entry are given to: their own, or a root of partitions, as
+    /// `--load-via-partition-root` wants it, or pg_dump itself where the partition depends on how a server hashes.
+    /// With `--inserts` a comment tells, since PostgreSQL 11.20, 12.15, 13.11, 14.8 and 15.3.
+    pub(super) fn given_to(&self, entry: &Entry) -> Option<At> {
+        let own = qualified_name(entry);
+        let remark = || entry.defn.as_deref()?.strip_prefix("-- load via partition root ");
+        let named = |text: &str, behind: &[&str]| {
+            let tokens = sql::tokens(text);
+            let at = if behind.is_empty() { 0 } else { sql::after(&tokens, behind)? };
+            sql::name_at(&tokens, at, &own.schema)
+        };
+        let copy = || named(entry.copy_stmt.as_deref()?, &["copy"]);
+        let root = remark().and_then(|rest| named(rest, &[])).or_else(copy);
+        self.relation(&root.map_or_else(|| own.clone(), |(schema, name)| QualifiedName { schema, name }))
     }
 
     /// The two tables of a `FK CONSTRAINT` entry.
@@ -190,6 +219,25 @@ impl<'a> Needs<'a> {
                 self.children.entry(parent).or_default().push(child);
                 if entry.desc == ObjectType::TableAttach {
                     self.attaches.insert(child, at);
+                }
+            }
+        }
+    }
+
+    fn index_inheritance(&mut self) {
+        for (at, entry) in self.entries.iter().enumerate() {
+            let inherits = |defn: &&str| entry.desc == ObjectType::Table && defn.contains("INHERITS");
+            let Some(defn) = entry.defn.as_deref().filter(inherits) else { continue };
+            let tokens = sql::tokens(defn);
+            let own = super::schema(entry).unwrap_or_default();
+            for names in sql::in_parentheses(&tokens, &["inherits"]) {
+                for name in names.split(|token| token.is_symbol(",")) {
+                    let parent = sql::name_at(name, 0, own)
+                        .and_then(|(schema, name)| self.relation(&QualifiedName { schema, name }));
+                    if let Some(parent) = parent {
+                        self.inherits_from.entry(at).or_default().push(parent);
+                        self.heirs.entry(parent).or_default().push(at);
+                    }
                 }
             }
         }
@@ -305,13 +353,8 @@ impl<'a> Needs<'a> {
     /// Rows that are loaded through the root of the partitions (`--load-via-partition-root`) need the root and all
     /// that lies between.
     fn way_of_rows(&self, entry: &Entry) -> Vec<At> {
-        let own = qualified_name(entry);
-        let target = entry.copy_stmt.as_deref().and_then(|copy| {
-            let tokens = sql::tokens(copy);
-            let (schema, name) = sql::name_at(&tokens, sql::after(&tokens, &["copy"])?, &own.schema)?;
-            self.relation(&QualifiedName { schema, name })
-        });
-        let (Some(target), Some(mut at)) = (target, self.relation(&own)) else {
+        let (Some(target), Some(mut at)) = (self.given_to(entry), self.relation(&qualified_name(entry)))
+        else {
             return Vec::new();
         };
         let mut needs = Vec::new();
@@ -370,6 +413,22 @@ impl<'a> Needs<'a> {
             }
         }
     }
+}
+
+fn listed(lists: &HashMap<At, Vec<At>>, at: At) -> &[At] {
+    lists.get(&at).map(Vec::as_slice).unwrap_or_default()
+}
+
+/// What can be reached from a table, itself first.
+fn reached<N: Iterator<Item = At>>(from: At, next_to: impl Fn(At) -> N) -> Vec<At> {
+    let mut found = vec![from];
+    let mut seen = HashSet::from([from]);
+    let mut next = 0;
+    while let Some(member) = found.get(next).copied() {
+        found.extend(next_to(member).filter(|at| seen.insert(*at)));
+        next += 1;
+    }
+    found
 }
 
 /// The schema that initdb makes.

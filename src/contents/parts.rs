@@ -6,9 +6,13 @@
 //! - Rows of a large table are a part of their own; small tables that lie beside each other in the file share one. Where
 //!   it is not known how large they are, each is by itself, and so is what follows it; [`Schedule`](super::Schedule) then
 //!   puts together what turns out to be small.
+//! - Rows that must find others in their tables wait for all that come before them in the archive, as they would in a
+//!   pg_restore with one job: those that functions check or compute by what is in a table, and those of tables that are
+//!   there already with their keys.
 //! - What follows rows (`SECTION_POST_DATA`) begins as soon as the rows that it needs are in: each index and constraint
 //!   of a large table by itself, those of small tables together. Entries that share a part have the same distance from
-//!   the rows, so that no part ever waits for itself.
+//!   the rows, so that no part ever waits for itself. The rows of a table are also those that reach it by way of the root
+//!   of its partitions, and those of what inherits from it.
 //! - Privileges, materialized views and event triggers come last and in this order, as they do in pg_restore
 //!   (`_tocEntryRestorePass` in pg_backup_archiver.c).
 //!
@@ -16,7 +20,9 @@
 //! else that follows rows has its tables for itself. A part takes many locks, and two parts that want each other's would
 //! end in a deadlock.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+mod after_rows;
+
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::Range;
 
 use super::needs::{self, Needs};
@@ -92,6 +98,8 @@ pub struct Rows {
     pub bytes: Option<Range<u64>>,
     /// Whether the table may be emptied before, which lets rows be written frozen and without WAL.
     pub empties: bool,
+    /// Whether they must find the rows before them in the archive in their tables.
+    pub waits: bool,
 }
 
 impl Rows {
@@ -111,6 +119,7 @@ pub fn parts(contents: &Contents, selection: &Selection, file_length: Option<u64
         entries: contents.entries(),
         needs: Needs::of(contents.entries(), false),
         by_id: contents.entries().iter().enumerate().map(|(at, entry)| (entry.dump_id, at)).collect(),
+        filled_by: HashMap::new(),
         extents: extents(contents, file_length),
         parts: Vec::new(),
         part_of: HashMap::new(),
@@ -118,6 +127,7 @@ pub fn parts(contents: &Contents, selection: &Selection, file_length: Option<u64
     let kept: Vec<Place> = (0..contents.entries().len())
         .filter(|at| contents.entries().get(*at).is_some_and(|entry| kept.contains(&entry.dump_id)))
         .collect();
+    division.index_rows();
     division.divide(&kept);
     division.parts
 }
@@ -159,12 +169,29 @@ struct Division<'a> {
     needs: Needs<'a>,
     by_id: HashMap<i32, Place>,
     extents: HashMap<i32, Range<u64>>,
+    /// The entries whose rows may get into a table, where those are others than its own.
+    filled_by: HashMap<Place, Vec<Place>>,
     parts: Vec<Part>,
     /// The part of each entry that has one already.
     part_of: HashMap<Place, usize>,
 }
 
 impl Division<'_> {
+    /// Rows that are given to a root of partitions get into any of these.
+    fn index_rows(&mut self) {
+        for (at, entry) in self.entries.iter().enumerate() {
+            if entry.desc != ObjectType::TableData {
+                continue;
+            }
+            let Some(root) = self.needs.given_to(entry) else { continue };
+            if self.needs.relation(&qualified_name(entry)) != Some(root) {
+                for member in self.needs.family(root) {
+                    self.filled_by.entry(member).or_default().push(at);
+                }
+            }
+        }
+    }
+
     fn divide(&mut self, kept: &[Place]) {
         let mut phases: BTreeMap<Phase, Vec<Place>> = BTreeMap::new();
         let mut known: HashMap<Place, Phase> = HashMap::new();
@@ -249,48 +276,55 @@ impl Division<'_> {
     }
 
     fn rows(&mut self, entries: &[Place]) {
-        let needs = self.last_definitions();
         let mut group = Group::default();
         let mut sequences = Vec::new();
-        let mut number = 0;
         for at in entries {
             let Some(entry) = self.entries.get(*at) else { continue };
-            match self.block(*at, entry) {
-                None => sequences.push(*at),
-                Some(rows)
-                    if rows.bytes.is_none() || rows.length() >= LARGE || entry.desc == ObjectType::Blobs =>
-                {
-                    self.rows_part(describe(entry), vec![rows], &needs);
-                }
-                Some(rows) => {
-                    let more = group.bytes + rows.length();
-                    if group.rows.len() >= MOST_TABLES || more > TOGETHER {
-                        number += 1;
-                        self.group_part(number, &mut group, &needs);
-                    }
-                    group.bytes += rows.length();
-                    group.rows.push(rows);
-                }
+            let Some(rows) = self.block(*at, entry) else {
+                sequences.push(*at);
+                continue;
+            };
+            let by_itself = rows.bytes.is_none() || rows.length() >= LARGE || entry.desc == ObjectType::Blobs;
+            let is_full = group.rows.len() >= MOST_TABLES || group.bytes + rows.length() > TOGETHER;
+            let others_wait = group.rows.first().is_some_and(|first| first.waits != rows.waits);
+            if others_wait || (by_itself && rows.waits) || (is_full && !by_itself) {
+                self.group_part(&mut group);
+            }
+            if by_itself {
+                self.rows_part(describe(entry), vec![rows]);
+            } else {
+                group.bytes += rows.length();
+                group.rows.push(rows);
             }
         }
-        self.group_part(number + 1, &mut group, &needs);
+        self.group_part(&mut group);
         for (number, chunk) in sequences.chunks(MOST_DEFINITIONS).enumerate() {
-            self.push(format!("sequences {}", number + 1), PartKind::Rows, chunk.to_vec(), needs.clone());
+            let needs = self.last_definitions();
+            self.push(format!("sequences {}", number + 1), PartKind::Rows, chunk.to_vec(), needs);
         }
     }
 
-    fn group_part(&mut self, number: usize, group: &mut Group, needs: &[usize]) {
-        let Group { rows, .. } = std::mem::take(group);
+    fn group_part(&mut self, group: &mut Group) {
+        let Group { rows, number, .. } = std::mem::take(group);
+        group.number = number;
         if !rows.is_empty() {
-            self.rows_part(format!("small tables {number}"), rows, needs);
+            group.number += 1;
+            self.rows_part(format!("small tables {}", group.number), rows);
         }
     }
 
-    fn rows_part(&mut self, name: String, rows: Vec<Rows>, needs: &[usize]) {
-        let mut entries: Vec<Place> = rows.iter().map(|rows| rows.entry).collect();
-        entries.sort_unstable();
+    fn rows_part(&mut self, name: String, rows: Vec<Rows>) {
+        let entries: Vec<Place> = rows.iter().map(|rows| rows.entry).collect();
+        let mut needs = self.last_definitions();
+        if rows.iter().any(|rows| rows.waits) {
+            let waits = |part: &Part| part.rows.iter().any(|rows| rows.waits);
+            // What that one waited for need not be named again.
+            let from = self.parts.iter().rposition(waits).unwrap_or_default();
+            let before = self.parts.iter().enumerate().skip(from);
+            needs.extend(before.filter(|(_, part)| !part.rows.is_empty()).map(|(index, _)| index));
+        }
         let weight = rows.iter().map(Rows::length).sum();
-        let index = self.push(name, PartKind::Rows, entries, needs.to_vec());
+        let index = self.push(name, PartKind::Rows, entries, needs);
         if let Some(part) = self.parts.get_mut(index) {
             (part.rows, part.weight) = (rows, weight);
         }
@@ -302,158 +336,27 @@ impl Division<'_> {
             return None;
         }
         let bytes = self.extents.get(&entry.dump_id).cloned();
-        Some(Rows { entry: at, dump_id: entry.dump_id, bytes, empties: self.has_table_for_itself(entry) })
+        let (empties, waits) = (self.has_table_for_itself(entry), self.waits(at, entry));
+        Some(Rows { entry: at, dump_id: entry.dump_id, bytes, empties, waits })
     }
 
     /// Whether rows go into a table that nothing else fills: an ordinary one, and not by way of the root of its
-    /// partitions.
+    /// partitions. Only COPY tells for sure by which way they go.
     fn has_table_for_itself(&self, entry: &Entry) -> bool {
-        let own = qualified_name(entry);
-        let table = self.needs.relation(&own).and_then(|at| self.entries.get(at));
-        let into = entry.copy_stmt.as_deref().and_then(|copy| {
-            let tokens = sql::tokens(copy);
-            sql::name_at(&tokens, sql::after(&tokens, &["copy"])?, &own.schema)
-        });
+        let own = self.needs.relation(&qualified_name(entry));
+        let table = own.and_then(|at| self.entries.get(at));
         table.is_some_and(|table| table.desc == ObjectType::Table && !is_partitioned(table))
-            && into.is_none_or(|into| into == (own.schema, own.name))
+            && entry.copy_stmt.is_some()
+            && self.needs.given_to(entry) == own
     }
 
-    fn after_rows(&mut self, entries: &[Place]) {
-        let levels = self.levels(entries);
-        let mut groups: BTreeMap<Key, Vec<Place>> = BTreeMap::new();
-        let mut key_of: HashMap<Place, Key> = HashMap::new();
-        for at in entries {
-            let Some(entry) = self.entries.get(*at) else { continue };
-            let owner = || entry.dependencies.iter().find_map(|id| key_of.get(self.by_id.get(id)?));
-            let level = levels.get(at).copied().unwrap_or_default();
-            let key = match owner().filter(|_| needs::is_about(&entry.desc)) {
-                Some(key) => *key,
-                None => self.key(*at, entry, level),
-            };
-            key_of.insert(*at, key);
-            groups.entry(key).or_default().push(*at);
-        }
-        for (key, entries) in groups {
-            let most = if key.alone.is_some() { usize::MAX } else { MOST_TABLES };
-            for (number, chunk) in entries.chunks(most.min(entries.len().max(1))).enumerate() {
-                self.after_rows_part(key, number, chunk);
-            }
-        }
+    /// A table that is not made by this restore, as one of an extension's or of a dump of rows only, may have its keys and
+    /// triggers already; pg_dump then puts what they look for before it in the archive, and tells by nothing else.
+    fn waits(&self, at: Place, entry: &Entry) -> bool {
+        entry.desc == ObjectType::TableData
+            && (self.needs.relation(&qualified_name(entry)).is_none()
+                || self.needs.looks_into_tables(at, entry))
     }
-
-    fn after_rows_part(&mut self, key: Key, number: usize, chunk: &[Place]) {
-        let alone = key.alone.and_then(|at| self.entries.get(at)).map(describe);
-        let name = alone.unwrap_or_else(|| {
-            let what = if key.index { "indexes" } else { "constraints, triggers and rules" };
-            match key.beside.and_then(|part| self.parts.get(part)) {
-                Some(part) => format!("{what} of {}, {}", part.name, number + 1),
-                None => format!("{what} {}.{}", key.level + 1, number + 1),
-            }
-        });
-        let mut needs: BTreeSet<usize> = self.last_definitions().into_iter().collect();
-        let mut locks: BTreeMap<Place, bool> = BTreeMap::new();
-        for at in chunk {
-            let Some(entry) = self.entries.get(*at) else { continue };
-            let tables = self.tables(entry);
-            needs.extend(self.before(*at).filter_map(|at| self.part_of.get(&at)));
-            needs.extend(self.rows_of(&tables).filter_map(|at| self.part_of.get(&at)));
-            for table in tables {
-                *locks.entry(table).or_default() |= entry.desc != ObjectType::Index;
-            }
-        }
-        let weight =
-            chunk.iter().filter_map(|at| self.entries.get(*at)).map(|entry| self.bytes_of(entry)).sum();
-        let index = self.push(name, PartKind::AfterRows, chunk.to_vec(), Vec::new());
-        if let Some(part) = self.parts.get_mut(index) {
-            // Entries of one chunk may be about one another.
-            part.needs = needs.into_iter().filter(|need| *need < index).collect();
-            part.locks = locks.into_iter().map(|(table, alone)| Lock { table, alone }).collect();
-            part.weight = weight;
-        }
-    }
-
-    /// What shares a part with an entry.
-    fn key(&self, at: Place, entry: &Entry, level: usize) -> Key {
-        let index = matches!(entry.desc, ObjectType::Index | ObjectType::Constraint);
-        let costly = index || matches!(entry.desc, ObjectType::FkConstraint | ObjectType::CheckConstraint);
-        let alone = (costly && (self.extents.is_empty() || self.bytes_of(entry) >= LARGE)).then_some(at);
-        let beside = || {
-            let tables = self.tables(entry);
-            self.rows_of(&tables).find_map(|rows| self.part_of.get(&rows)).copied()
-        };
-        Key { level, index, beside: if index { beside() } else { None }, alone }
-    }
-
-    /// How many bytes of rows an entry that follows them has to look at.
-    fn bytes_of(&self, entry: &Entry) -> u64 {
-        let tables = self.tables(entry);
-        let ids = self.rows_of(&tables).filter_map(|at| self.entries.get(at)).map(|rows| rows.dump_id);
-        ids.filter_map(|id| self.extents.get(&id)).map(|bytes| bytes.end - bytes.start).sum()
-    }
-
-    /// How many others an entry has before it, one after the other, since the rows.
-    fn levels(&self, entries: &[Place]) -> HashMap<Place, usize> {
-        let mut levels: HashMap<Place, usize> = HashMap::new();
-        for at in entries {
-            let before = self.before(*at).filter_map(|before| levels.get(&before)).max();
-            let level = before.map_or(0, |level| level + 1);
-            levels.insert(*at, level);
-        }
-        levels
-    }
-
-    /// The entries that pg_dump, or we, want before this one.
-    fn before(&self, at: Place) -> impl Iterator<Item = Place> {
-        let ids = self.entries.get(at).map(|entry| entry.dependencies.as_slice()).unwrap_or_default();
-        let told = ids.iter().filter_map(|id| self.by_id.get(id).copied());
-        told.chain(self.needs.entries_needed(at).map(|(at, _)| at))
-    }
-
-    /// The tables that an entry is about, with all their partitions.
-    fn tables(&self, entry: &Entry) -> BTreeSet<Place> {
-        let is_table = |at: &Place| {
-            let is = |entry: &Entry| {
-                matches!(
-                    entry.desc,
-                    ObjectType::Table | ObjectType::ForeignTable | ObjectType::MaterializedView
-                )
-            };
-            self.entries.get(*at).is_some_and(is)
-        };
-        let named: Vec<Place> = entry
-            .dependencies
-            .iter()
-            .filter_map(|id| self.by_id.get(id).copied())
-            .filter(is_table)
-            .chain(self.ends_of_key(entry))
-            .collect();
-        named.into_iter().flat_map(|table| self.needs.family(table)).collect()
-    }
-
-    fn ends_of_key(&self, entry: &Entry) -> Vec<Place> {
-        if entry.desc != ObjectType::FkConstraint {
-            return Vec::new();
-        }
-        let key = Needs::foreign_key(entry);
-        key.iter().flat_map(|key| [&key.from, &key.to]).filter_map(|name| self.needs.relation(name)).collect()
-    }
-
-    /// The entries that hold the rows of these tables.
-    fn rows_of(&self, tables: &BTreeSet<Place>) -> impl Iterator<Item = Place> {
-        let names = tables.iter().filter_map(|at| self.entries.get(*at)).map(qualified_name);
-        names.filter_map(|name| self.needs.rows(&name))
-    }
-}
-
-/// What entries after the rows share when they share a part.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct Key {
-    level: usize,
-    index: bool,
-    /// The part that loads the rows.
-    beside: Option<usize>,
-    /// The entry, when it is worth a part of its own.
-    alone: Option<Place>,
 }
 
 /// Small tables on their way into a part.
@@ -461,4 +364,6 @@ struct Key {
 struct Group {
     rows: Vec<Rows>,
     bytes: u64,
+    /// How many parts were made of such.
+    number: usize,
 }

@@ -192,7 +192,7 @@ mod tests {
 
     fn part(kind: PartKind, needs: &[usize], weight: u64) -> Part {
         let rows = if kind == PartKind::Rows {
-            vec![Rows { entry: 0, dump_id: 1, bytes: Some(0..weight), empties: true }]
+            vec![Rows { entry: 0, dump_id: 1, bytes: Some(0..weight), empties: true, waits: false }]
         } else {
             Vec::new()
         };

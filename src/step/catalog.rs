@@ -69,6 +69,12 @@ pub struct Expected {
     pub tables: Vec<(String, String)>,
     /// Constraints that are not validated in production either: schema, and `<table> <constraint>`.
     pub not_valid: Vec<(String, String)>,
+    /// The encoding of these names, when it is known.
+    #[serde(default)]
+    pub encoding: Option<String>,
+    /// Whether they were read byte by byte, since they are not UTF-8.
+    #[serde(default)]
+    pub byte_by_byte: bool,
 }
 
 impl Expected {
@@ -79,6 +85,8 @@ impl Expected {
         Expected {
             tables: tables.into_iter().map(|table| (table.schema, table.name)).collect(),
             not_valid: not_valid.iter().map(|entry| (text(&entry.namespace), text(&entry.tag))).collect(),
+            encoding: contents.encoding(),
+            byte_by_byte: contents.has_foreign_text(),
         }
     }
 }

@@ -40,14 +40,14 @@ impl Repeatable for Check {
             server(at, &self.settings).await?.connect(&self.settings.database, "pg_staging").await?;
         require_ours(&session, &self.settings.database, at.run()).await?;
 
-        let (_, tables) = counted(&session, TABLES).await?;
+        let (_, tables) = counted(&session, TABLES, &expected).await?;
         let missing = expected.tables.iter().filter(|table| !tables.contains(table));
         self.none("tables are missing", missing.map(dotted))?;
 
-        let (indexes, invalid) = counted(&session, INVALID_INDEXES).await?;
+        let (indexes, invalid) = counted(&session, INVALID_INDEXES, &expected).await?;
         self.none("indexes are not valid", invalid.iter().map(dotted))?;
 
-        let (constraints, open) = counted(&session, OPEN_CONSTRAINTS).await?;
+        let (constraints, open) = counted(&session, OPEN_CONSTRAINTS, &expected).await?;
         let open = open.iter().filter(|constraint| !expected.not_valid.contains(constraint));
         self.none("constraints are not validated", open.map(dotted))?;
 
@@ -81,16 +81,44 @@ fn dotted((schema, name): &(String, String)) -> String {
     format!("{schema}.{name}")
 }
 
-/// Rows of (how many there are in all, schema, name); the last two are NULL when none is to be named.
-async fn counted(session: &Session, sql: &str) -> Result<(u64, Vec<(String, String)>), Failure> {
+/// Rows of (how many there are in all, schema, name); the last two are NULL when none is to be named. Names come in the
+/// dump's encoding, byte by byte, so that they compare with those in the dump whatever encoding that and the copy have.
+async fn counted(
+    session: &Session,
+    sql: &str,
+    expected: &Expected,
+) -> Result<(u64, Vec<(String, String)>), Failure> {
+    let encoding = literal(expected.encoding.as_deref().unwrap_or("UTF8"));
+    let encoding =
+        format!("CASE getdatabaseencoding() WHEN 'SQL_ASCII' THEN 'SQL_ASCII' ELSE {encoding} END");
+    let bytes = |name: &str| format!("encode(convert_to({name}, {encoding}), 'hex')");
+    let sql = format!(
+        "SELECT count, {}, {} FROM (\n{sql}\n) AS found (count, schema, name)",
+        bytes("schema"),
+        bytes("name")
+    );
     let mut all = 0;
     let mut named = Vec::new();
-    for row in session.rows(sql).await? {
+    for row in session.rows(&sql).await? {
         let mut fields = row.into_iter();
         let (count, schema, name) =
             (fields.next().flatten(), fields.next().flatten(), fields.next().flatten());
         all = count.and_then(|count| count.parse().ok()).unwrap_or(all);
-        named.extend(schema.zip(name));
+        let text = |hex: String| text_of(&hex, expected.byte_by_byte);
+        named.extend(schema.map(text).zip(name.map(text)));
     }
     Ok((all, named))
+}
+
+/// A name as it was read in the dump: as UTF-8, or byte by byte, as ISO 8859-1.
+fn text_of(hex: &str, byte_by_byte: bool) -> String {
+    let digits = hex.chars().filter_map(|digit| u8::try_from(digit.to_digit(16)?).ok());
+    let digits: Vec<u8> = digits.collect();
+    let bytes: Vec<u8> =
+        digits.chunks_exact(2).map(|pair| pair.iter().fold(0, |byte, digit| byte << 4 | digit)).collect();
+    if byte_by_byte {
+        bytes.into_iter().map(char::from).collect()
+    } else {
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
 }

@@ -23,7 +23,7 @@ use journal::clock::{Clock as _, SystemClock};
 use journal::event::{Detail, Failure};
 use journal::step::{Context, Intent, Observed, Step};
 use serde::{Deserialize, Serialize};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{Semaphore, mpsc, watch};
 use url::Url;
 
 use self::feed::{Fault, give};
@@ -122,6 +122,8 @@ struct Attempt<'a> {
     streamed: bool,
     workers: Semaphore,
     board: Board,
+    /// The parts that are done.
+    over: watch::Sender<HashSet<usize>>,
 }
 
 impl Parts {
@@ -175,6 +177,7 @@ impl Parts {
             // One more may load, so that the network is not idle while all others build indexes.
             workers: Semaphore::new(usize::from(plan.jobs.max(1)) + 1),
             board,
+            over: watch::Sender::default(),
         })
     }
 }
@@ -201,6 +204,7 @@ impl Attempt<'_> {
         let done: HashSet<usize> =
             self.parts.iter().enumerate().filter(|(_, part)| is_done(part)).map(|(at, _)| at).collect();
         self.board.found(done.iter().copied());
+        self.over.send_replace(done.clone());
         let mut schedule = Schedule::new(&self.parts, usize::from(jobs), self.streamed, done);
         let (mut running, mut tolerated) = (FuturesUnordered::new(), Vec::new());
         let (tell, mut told) = mpsc::channel(1);
@@ -226,10 +230,10 @@ impl Attempt<'_> {
                 Some(ended) = running.next() => {
                     let (parts, harmless) = ended?;
                     tolerated.extend(harmless);
-                    parts.into_iter().for_each(|part| schedule.end(part));
+                    parts.into_iter().for_each(|part| self.ended(part, &mut schedule));
                 }
                 Some(came) = told.recv() => {
-                    let small = take_in(came, &mut schedule);
+                    let small = self.take_in(came, &mut schedule);
                     running.extend(small.map(|blocks| self.load_small(blocks).boxed()));
                 }
                 ended = &mut stream, if streaming && schedule.rows_may_come() => {
@@ -252,6 +256,28 @@ impl Attempt<'_> {
             bytes: self.board.came(),
             tolerated: shortened(tolerated),
         })
+    }
+
+    fn ended(&self, part: usize, schedule: &mut Schedule<'_>) {
+        schedule.end(part);
+        self.over.send_modify(|over| {
+            over.insert(part);
+        });
+    }
+
+    /// Takes in what came of the stream, and gives what is to be loaded of it.
+    fn take_in(&self, came: Came, schedule: &mut Schedule<'_>) -> Option<Vec<Whole>> {
+        match came {
+            Came::Small(blocks) => {
+                blocks.iter().for_each(|block| schedule.came(block.part, block.bytes.len() as u64));
+                Some(blocks)
+            }
+            Came::Loaded { part, bytes } => {
+                schedule.came(part, bytes);
+                self.ended(part, schedule);
+                None
+            }
+        }
     }
 
     /// The entries of a part that are not done.
@@ -372,21 +398,6 @@ fn rows_left<'p>(
     done: &HashSet<i32>,
 ) -> impl Iterator<Item = &'p Rows> {
     parts.into_iter().flat_map(|part| &part.rows).filter(|rows| !done.contains(&rows.dump_id))
-}
-
-/// Takes in what came of the stream, and gives what is to be loaded of it.
-fn take_in(came: Came, schedule: &mut Schedule<'_>) -> Option<Vec<Whole>> {
-    match came {
-        Came::Small(blocks) => {
-            blocks.iter().for_each(|block| schedule.came(block.part, block.bytes.len() as u64));
-            Some(blocks)
-        }
-        Came::Loaded { part, bytes } => {
-            schedule.came(part, bytes);
-            schedule.end(part);
-            None
-        }
-    }
 }
 
 #[async_trait]

@@ -37,8 +37,8 @@ pub use cluster::{Cluster, ClusterOptions};
 pub use error::{Result, StageError};
 pub use etc::Etc;
 pub use production::{
-    Fingerprint, Scale, TableFingerprint, dump, fingerprint, production, production_roles,
-    schema_fingerprint, source_database,
+    Fingerprint, Scale, TableFingerprint, dump, everything, fingerprint, production, production_roles,
+    restored_by_pg_restore, schema_fingerprint, source_database, told_in_full,
 };
 pub use rude::{Asked, Conduct, Plan, Request, RudeServer};
 pub use scratch::{Account, Scratch};

@@ -9,11 +9,13 @@ use std::{
 use super::{
     Stage,
     cluster::Cluster,
-    error::{Doing, Result, StageError},
+    error::{Doing, Result, StageError, output_of},
 };
 
 const ROLES: &str = include_str!("roles.sql");
 const PRODUCTION: &str = include_str!("production.sql");
+const EVERYTHING: &str = include_str!("everything.sql");
+const CATALOG: &str = include_str!("catalog.sql");
 const FINGERPRINT: &str = include_str!("fingerprint.sql");
 
 /// How many rows a production database has.
@@ -57,12 +59,34 @@ pub type Fingerprint = BTreeMap<String, TableFingerprint>;
 /// Creates a database and fills it with production data, the same whenever the scale is the same.
 pub fn production(cluster: &Cluster, database: &str, scale: Scale) -> Result<()> {
     cluster.psql("postgres", ROLES)?;
-    cluster.psql(
-        "postgres",
-        &format!("CREATE DATABASE {} TEMPLATE template0 OWNER shop_owner;", quoted(database)),
-    )?;
+    create(cluster, database)?;
     cluster.psql_with(database, PRODUCTION, &["-v", &format!("scale={}", scale.factor())])?;
     Ok(())
+}
+
+/// Creates a database of every kind of object that a dump can hold, small, and the same each time.
+pub fn everything(cluster: &Cluster, database: &str) -> Result<()> {
+    production_roles(cluster)?;
+    create(cluster, database)?;
+    cluster.psql(database, EVERYTHING)?;
+    let name = quoted(database);
+    let of_itself = format!(
+        "COMMENT ON DATABASE {name} IS 'of production'; ALTER DATABASE {name} SET statement_timeout = 1234567;
+         ALTER ROLE shop_app IN DATABASE {name} SET search_path = kinds, public; GRANT TEMPORARY ON DATABASE {name} TO shop_app;
+         ALTER DATABASE {name} CONNECTION LIMIT 77;"
+    );
+    cluster.psql(database, &of_itself).map(drop)
+}
+
+/// Creates a database and has pg_restore itself fill it from a dump, entry after entry.
+pub fn restored_by_pg_restore(cluster: &Cluster, dump: &Path, database: &str) -> Result<()> {
+    create(cluster, database)?;
+    output_of(cluster.client("pg_restore").args(["-d", database]).arg(dump)).map(drop)
+}
+
+fn create(cluster: &Cluster, database: &str) -> Result<()> {
+    let sql = format!("CREATE DATABASE {} TEMPLATE template0 OWNER shop_owner;", quoted(database));
+    cluster.psql("postgres", &sql).map(drop)
 }
 
 /// Creates the roles that a production dump refers to; nothing if they exist.
@@ -97,11 +121,24 @@ pub fn fingerprint(cluster: &Cluster, database: &str) -> Result<Fingerprint> {
 /// equal schemas.
 pub fn schema_fingerprint(cluster: &Cluster, database: &str) -> Result<String> {
     let dump = cluster.pg_dump(database, &["-s"])?;
-    let tells = |line: &&str| {
-        let restriction = line.starts_with("\\restrict ") || line.starts_with("\\unrestrict ");
-        !(line.is_empty() || line.starts_with("--") || restriction)
-    };
     Ok(dump.lines().filter(tells).map(|line| format!("{line}\n")).collect())
+}
+
+/// Everything that a database holds: the lines of a whole dump, in whatever order they came, and what its catalog knows
+/// that a dump does not tell. Equal for equal databases, sorted.
+pub fn told_in_full(cluster: &Cluster, database: &str) -> Result<Vec<String>> {
+    let dump = cluster.pg_dump(database, &["--encoding=SQL_ASCII"])?;
+    let catalog = cluster.psql(database, CATALOG)?;
+    let mut lines: Vec<String> =
+        dump.lines().filter(tells).chain(catalog.lines()).map(str::to_owned).collect();
+    lines.sort();
+    Ok(lines)
+}
+
+/// Whether a line of a dump is more than a comment or a random key.
+fn tells(line: &&str) -> bool {
+    let restriction = line.starts_with("\\restrict ") || line.starts_with("\\unrestrict ");
+    !(line.is_empty() || line.starts_with("--") || restriction)
 }
 
 /// The name as an SQL identifier.

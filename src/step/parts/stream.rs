@@ -2,7 +2,8 @@
 //!
 //! Blocks come in the file's order, and the next one's beginning is what proves the end of the one before. Small blocks are
 //! gathered in memory and loaded together while the stream goes on; a large one is loaded while it comes, and the stream
-//! waits for it. What is not wanted, or is done already, is read past.
+//! waits for it, as it does before rows that must find others in their tables. What is not wanted, or is done already, is
+//! read past.
 
 use std::collections::{HashMap, HashSet};
 
@@ -12,7 +13,7 @@ use tokio::sync::mpsc;
 
 use super::feed::{Fault, give};
 use super::{Attempt, rows_left};
-use crate::contents::{Block, BlockHead, LARGE, MOST_TABLES, TOGETHER};
+use crate::contents::{Block, BlockHead, LARGE, MOST_TABLES, PartKind, TOGETHER};
 use crate::step::board::Slot;
 use crate::world::process::Input;
 use crate::world::web::Steady;
@@ -104,6 +105,17 @@ impl Attempt<'_> {
                 }
                 continue;
             };
+            if self.must_find_others(part) {
+                if !group.is_empty() {
+                    pass_on(&tell, Came::Small(std::mem::take(&mut group))).await?;
+                }
+                // Blocks come in the order of the contents; what is still to come would be waited for for ever.
+                let coming: HashSet<usize> = wanted.values().copied().collect();
+                if self.needs(part).iter().any(|need| coming.contains(need)) {
+                    return Err(self.damaged(&"its rows are not in the order of its contents"));
+                }
+                self.wait_for_what_is_needed(part).await?;
+            }
             let mut block = Block::of(id, None);
             let mut bytes = BytesMut::new();
             while !block.is_whole() && (bytes.len() as u64) < LARGE {
@@ -140,6 +152,25 @@ impl Attempt<'_> {
             none if none.is_empty() => Ok(()),
             missing => Err(self.damaged(&format!("it has no {}", missing.join(", ")))),
         }
+    }
+
+    /// Whether rows have to be in before those of a part are loaded.
+    fn must_find_others(&self, part: usize) -> bool {
+        self.needs(part)
+            .iter()
+            .filter_map(|need| self.parts.get(*need))
+            .any(|need| need.kind == PartKind::Rows)
+    }
+
+    fn needs(&self, part: usize) -> &[usize] {
+        self.parts.get(part).map(|part| part.needs.as_slice()).unwrap_or_default()
+    }
+
+    async fn wait_for_what_is_needed(&self, part: usize) -> Result<(), Failure> {
+        let needs = self.needs(part);
+        let mut over = self.over.subscribe();
+        let waited = over.wait_for(|over| needs.iter().all(|need| over.contains(need))).await;
+        waited.map(drop).map_err(|error| Failure::new(error.to_string()))
     }
 
     /// Loads blocks that are in memory; gives the errors that are harmless.
