@@ -113,7 +113,7 @@ impl Entry {
             Event::RunContinued { version, process } => {
                 format!("by process {}, version {version}", process.pid)
             }
-            Event::StepSucceeded { outcome, observed, .. } => match (pointed(outcome), observed) {
+            Event::StepSucceeded { outcome, observed, .. } => match (told(outcome), observed) {
                 (Some(pointed), false) => pointed,
                 (Some(pointed), true) => format!("{pointed} (was done already)"),
                 (None, true) => "was done already".to_owned(),
@@ -154,6 +154,19 @@ pub(super) fn verdict_word(verdict: Verdict) -> &'static str {
         Verdict::Absent => "absent",
         Verdict::Undone => "undone",
     }
+}
+
+/// What an outcome tells of what people may not expect.
+fn told(outcome: &journal::event::Detail) -> Option<String> {
+    pointed(outcome).or_else(|| reader(outcome))
+}
+
+/// The pg_restore that is used, when it is not the configured one.
+fn reader(outcome: &journal::event::Detail) -> Option<String> {
+    let reader = outcome.get("reader")?;
+    let text = |name: &str| reader.get(name)?.as_str();
+    let (path, version, configured) = (text("path")?, text("version")?, text("instead_of")?);
+    Some(format!("{path} ({version}) instead of {configured}"))
 }
 
 /// Where a name led before and leads after, when that is what an outcome tells.

@@ -20,6 +20,8 @@ pub struct Reader {
     pub path: PathBuf,
     /// Its version, as it says itself.
     pub version: String,
+    /// The configured one, when that does not fit.
+    pub instead_of: Option<PathBuf>,
 }
 
 /// What is to be read: how it is called, what it holds, and how it reaches a pg_restore.
@@ -59,7 +61,11 @@ pub(super) async fn choose(
     let mut refused = None;
     for one in fit {
         match lists(one, source).await? {
-            None => return Ok(Reader { path: one.path.clone(), version: one.version.clone() }),
+            None => {
+                let Installed { path, version } = one.clone();
+                let instead_of = Some(settings.pg_restore.clone()).filter(|configured| *configured != path);
+                return Ok(Reader { path, version, instead_of });
+            }
             Some(cause) => refused = refused.or(Some((one, cause))),
         }
     }

@@ -41,8 +41,8 @@ pub struct ClusterOptions {
 #[derive(Debug)]
 pub struct Cluster {
     folder: PathBuf,
+    server_bin: PathBuf,
     bin: PathBuf,
-    clients: PathBuf,
     port: u16,
     scratch: Arc<Scratch>,
     server: Mutex<Option<Server>>,
@@ -85,8 +85,8 @@ pub(super) fn start_cluster(scratch: &Arc<Scratch>, options: &ClusterOptions) ->
     on_free_port(|port| {
         let cluster = Cluster {
             folder: folder.clone(),
-            bin: bin.clone(),
-            clients: clients.clone(),
+            server_bin: bin.clone(),
+            bin: clients.clone(),
             port,
             scratch: Arc::clone(scratch),
             server: Mutex::default(),
@@ -109,7 +109,7 @@ impl Cluster {
 
     /// The folder with the client's programs, which are of the server's version where that has its own.
     pub fn bin(&self) -> &Path {
-        &self.clients
+        &self.bin
     }
 
     /// The data folder.
@@ -160,7 +160,7 @@ impl Cluster {
 
     /// One of PostgreSQL's client programs, told by its environment to be the superuser on this cluster.
     pub fn client(&self, program: &str) -> Command {
-        self.client_at(&self.clients.join(program))
+        self.client_at(&self.bin.join(program))
     }
 
     /// The same, a program at that path.
@@ -190,7 +190,7 @@ impl Cluster {
     /// Starts the server after [`Cluster::stop`], on the same port.
     pub fn start_again(&self) -> Result<()> {
         let mut slot = lock(&self.server);
-        let mut command = self.scratch.account().command(self.bin.join("postgres"));
+        let mut command = self.scratch.account().command(self.server_bin.join("postgres"));
         command.current_dir(&self.folder).arg("-D").arg(self.data_dir()).args(["-p", &self.port.to_string()]);
         // QUIT is the immediate shutdown; it leaves no shared memory behind, as KILL would.
         let log = self.folder.join("server.log");

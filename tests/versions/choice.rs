@@ -5,7 +5,7 @@ use std::fs;
 use super::{DAY, configure, dumped, restores, site, source, stage};
 use crate::{
     stage::Site,
-    traces::{Traces, error, last_run},
+    traces::{Traces, error, last_run, succeeds},
 };
 
 /// A restore that must fail for want of a pg_restore: in these words, and without a trace.
@@ -27,6 +27,8 @@ fn a_configured_pg_restore_that_is_too_old_for_the_dump_gives_way_to_one_on_path
     let database = source(17, 1);
     let site = site(17, dumped(17, &database, &["-Z6"]), &[16, 17]);
     assert_eq!(restores(&site, (stage(17).cluster(), &database)), 17);
+    let told = succeeds(&site, &["audit", &site.section()]).stdout;
+    assert!(told.contains(" instead of /usr/lib/postgresql/15/bin/pg_restore"), "{told}");
 }
 
 #[test]

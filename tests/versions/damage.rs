@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use super::{DAY, compressions, dumped, site, source};
 use crate::{
+    chance::Chance,
     stage::Conduct,
     traces::{error, inspected, last_run, step, succeeds},
 };
@@ -41,30 +42,32 @@ fn damaged(dump: &std::path::Path, table: &str) -> Vec<u8> {
 
 #[test]
 fn zeros_where_a_chunk_should_begin_are_found_before_any_row_of_that_part_is_committed() {
-    for major in [15, 17] {
-        let database = source(major, 40);
-        for compression in compressions(major).iter().filter(|asked| major == 17 || asked.starts_with("-Z")) {
-            let dump = dumped(major, &database, &[compression]);
-            for (table, conduct) in
-                [("movement", None), ("article", None), ("movement", Some(Conduct::IgnoreRange))]
-            {
-                println!("{major} {compression} {table} {conduct:?}");
-                let mut site = site(major, dump.clone(), &[major]);
-                site.set("on_failure", "keep").unwrap();
-                let backup = site.backup_name("2026-11-21");
-                site.write_file(&backup, damaged(&dump, table)).unwrap();
-                if let Some(conduct) = conduct {
-                    site.rude().unwrap().plan(&format!("/{}/{backup}", site.dbname()), conduct);
-                }
-                let outcome = site.run(&["restore", &site.section(), DAY]).unwrap();
-                assert_eq!(outcome.code, 3, "{outcome}");
-                assert!(error(&site, &outcome).contains(" is damaged"), "{outcome}");
-                let count = format!("SELECT count(*) FROM stock.{table}");
-                assert_eq!(site.cluster().psql(&site.copy(DAY), &count).unwrap(), "0\n");
-                assert_ne!(step(&inspected(&site), "restore")["error"], Value::Null);
-                let run = last_run(&site)["id"].as_str().unwrap().to_owned();
-                succeeds(&site, &["rollback", &run]);
-            }
+    let mut cases = Vec::new();
+    for (major, compression) in
+        [15, 17].into_iter().flat_map(|major| compressions(major).iter().map(move |by| (major, by)))
+    {
+        // Loaded by itself, in a group with others, and as it comes.
+        for (table, streamed) in [("movement", false), ("article", false), ("movement", true)] {
+            cases.push((major, *compression, table, streamed));
         }
+    }
+    for (major, compression, table, streamed) in Chance::of("damage").some_of(cases, 6) {
+        println!("{major} {compression} {table}, streamed {streamed}");
+        let dump = dumped(major, &source(major, 40), &[compression]);
+        let mut site = site(major, dump.clone(), &[major]);
+        site.set("on_failure", "keep").unwrap();
+        let backup = site.backup_name("2026-11-21");
+        site.write_file(&backup, damaged(&dump, table)).unwrap();
+        if streamed {
+            site.rude().unwrap().plan(&format!("/{}/{backup}", site.dbname()), Conduct::IgnoreRange);
+        }
+        let outcome = site.run(&["restore", &site.section(), DAY]).unwrap();
+        assert_eq!(outcome.code, 3, "{outcome}");
+        assert!(error(&site, &outcome).contains(" is damaged"), "{outcome}");
+        let count = format!("SELECT count(*) FROM stock.{table}");
+        assert_eq!(site.cluster().psql(&site.copy(DAY), &count).unwrap(), "0\n");
+        assert_ne!(step(&inspected(&site), "restore")["error"], Value::Null);
+        let run = last_run(&site)["id"].as_str().unwrap().to_owned();
+        succeeds(&site, &["rollback", &run]);
     }
 }
