@@ -153,7 +153,8 @@ fn history_and_inspect_show_how_far_the_step_of_another_process_is_until_that_is
     let id = run["id"].as_str().unwrap();
     let text = succeeds(&site, &["inspect", id]).stdout;
     assert!(text.contains("\nprogress  restore: "), "{text}");
-    // One that is torn is none.
+    // One that is torn is none; its owner, which would write another, holds still meanwhile.
+    program.signal(Signal::STOP).unwrap();
     let file = board.join(format!("{id}.progress"));
     let whole = fs::read(&file).unwrap();
     fs::write(&file, &whole[..whole.len() / 2]).unwrap();
