@@ -137,9 +137,7 @@ fn history_and_inspect_show_how_far_the_step_of_another_process_is_until_that_is
     program.wait_until_it_says("catalog").unwrap();
     let board = site.journal().join("runs");
     let shown = crate::stage::wait_until("progress to be shown", Duration::from_secs(60), || {
-        fs::read_dir(&board)
-            .unwrap()
-            .any(|file| file.unwrap().path().extension().is_some_and(|is| is == "progress"))
+        last_run(&site)["progress"]["done"].as_u64().is_some_and(|done| done > 0)
     });
     shown.unwrap();
 
@@ -155,7 +153,8 @@ fn history_and_inspect_show_how_far_the_step_of_another_process_is_until_that_is
     let id = run["id"].as_str().unwrap();
     let text = succeeds(&site, &["inspect", id]).stdout;
     assert!(text.contains("\nprogress  restore: "), "{text}");
-    // One that is torn is none.
+    // One that is torn is none; its owner, which would write another, holds still meanwhile.
+    program.signal(Signal::STOP).unwrap();
     let file = board.join(format!("{id}.progress"));
     let whole = fs::read(&file).unwrap();
     fs::write(&file, &whole[..whole.len() / 2]).unwrap();
