@@ -49,7 +49,7 @@ fn main() {
         let size = number("BENCH_SIZE", "1000");
         data::make_shop(stage.cluster(), "production", size).unwrap();
         let bench = Bench::new(&stage, "production", rounds);
-        let local = bench.median(|| bench.from_local_file());
+        let local = bench.median(|| bench.restore_local_file());
         println!("pg_restore -j2 of the local file: {local:.1} s");
         if wanted("links") {
             links(&bench, local);
@@ -255,7 +255,7 @@ impl<'a> Bench<'a> {
         self.shell("curl -fsS -o dump \"$URL\"; rm dump")
     }
 
-    fn from_local_file(&self) -> f64 {
+    fn restore_local_file(&self) -> f64 {
         self.shell("createdb by_hand; pg_restore -j2 -d by_hand \"$DUMP\"")
     }
 

@@ -57,7 +57,7 @@ pub trait Store: Send + Sync {
     }
 
     /// The same of the one run of whose id `part` is a part; the ids when there are none, or several.
-    async fn look_up(&self, part: &str) -> Result<Result<(RunId, Known), Vec<RunId>>, StoreError> {
+    async fn look_up(&self, part: &str) -> Result<One<Known>, StoreError> {
         let ids = self.find(part).await?;
         let [id] = ids[..] else { return Ok(Err(ids)) };
         let held = self.is_held(id).await?;
@@ -113,6 +113,9 @@ pub trait Store: Send + Sync {
     /// What had to be mended while the store was used, in words for the user; each is told once.
     fn take_notices(&self) -> Vec<String>;
 }
+
+/// The one run that was looked for, with something of it; the ids when there are none, or several.
+pub type One<T> = Result<(RunId, T), Vec<RunId>>;
 
 /// What there is of a run when somebody asks.
 #[derive(Debug, Clone, PartialEq, Eq)]

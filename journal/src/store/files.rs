@@ -56,7 +56,7 @@ use self::view::Part;
 use self::wal::{RunFile, Scan};
 use self::watch::FileWatch;
 use super::verified::Verified;
-use super::{Adopted, Claim, Head, Known, Log, Page, Pruned, Store, StoreError, Stored, Upkeep, Watch};
+use super::{Adopted, Claim, Head, Known, Log, One, Page, Pruned, Store, StoreError, Stored, Upkeep, Watch};
 use crate::event::{Actor, Hash, RunId};
 use crate::query::{Query, Summary};
 use crate::step::Progress;
@@ -204,7 +204,7 @@ impl Store for FileStore {
     }
 
     /// Opens the database once where it can.
-    async fn look_up(&self, part: &str) -> Result<Result<(RunId, Known), Vec<RunId>>, StoreError> {
+    async fn look_up(&self, part: &str) -> Result<One<Known>, StoreError> {
         let Some(part) = Part::parse(part) else { return Ok(Err(Vec::new())) };
         let id = match self.blocking(move |inner| inner.look_up(part)).await? {
             Ok((id, Some(known))) => return Ok(Ok((id, known))),

@@ -109,7 +109,7 @@ mod tests {
         let plain = json!({ "step": "restore", "done": 7, "total": 14, "unit": "bytes" });
         let older = shown(&plain.to_string()).unwrap();
         assert_eq!((older.done, older.total, older.detail.is_empty()), (7, Some(14), true));
-        let mut newer = plain.clone();
+        let mut newer = plain;
         newer["detail"] = json!({ "left_ms": 9, "of_a_later_version": [1] });
         newer["of_a_later_version"] = json!(true);
         let newer = shown(&newer.to_string()).unwrap();

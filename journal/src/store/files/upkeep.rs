@@ -6,7 +6,7 @@ use std::fs;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use super::super::{Known, StoreError, Stored};
+use super::super::{Known, One, StoreError, Stored};
 use super::database::{self, Broken, Turn};
 use super::folder::{self, Folder, failed};
 use super::intake::{self, Batch, Damage, Found};
@@ -320,10 +320,7 @@ impl Inner {
 
     /// The one run of whose id `part` is a part, with what there is of it when database and run file agree; the ids
     /// when there are none, or several.
-    pub(super) fn look_up(
-        &self,
-        part: Part,
-    ) -> Result<Result<(RunId, Option<Known>), Vec<RunId>>, StoreError> {
+    pub(super) fn look_up(&self, part: Part) -> Result<One<Option<Known>>, StoreError> {
         let found = self.burst(Bring::Marked, move |view| {
             let ids = view.find(&part)?;
             let [id] = ids[..] else { return Ok(Err(ids)) };
