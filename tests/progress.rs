@@ -207,7 +207,7 @@ fn who_holds_a_lock_that_a_restore_waits_for_is_named() {
     let (rude, dump) = silent(&site);
     let mut run = site.spawn(&["restore", &site.section(), DAY]).unwrap();
     run.wait_until_it_says(": no byte for ").unwrap();
-    let holder = Holder::new(&site, "BEGIN;\nLOCK TABLE sales.order_item;");
+    let holder = Holder::new(&site, "BEGIN;\nLOCK TABLE public.country;");
     rude.behave(&dump);
     run.wait_until_it_says(": waiting for a lock held by pid ").unwrap();
     let told = told_of_run(&site, "a lock", |told| told["stalls"][0]["reason"] == "lock");
@@ -216,9 +216,9 @@ fn who_holds_a_lock_that_a_restore_waits_for_is_named() {
     let pid: i32 = pid.unwrap().trim().parse().unwrap();
     let stall = &told["stalls"][0];
     assert_eq!((&stall["pid"], &stall["application"]), (&json!(pid), &json!("psql")), "{told}");
-    assert_eq!(stall["query"], "LOCK TABLE sales.order_item;");
+    assert_eq!(stall["query"], "LOCK TABLE public.country;");
     let mut follow = site.spawn(&["follow"]).unwrap();
-    let named = format!(": waiting for a lock held by pid {pid} (psql: LOCK TABLE sales.order_item;)");
+    let named = format!(": waiting for a lock held by pid {pid} (psql: LOCK TABLE public.country;)");
     follow.wait_until_it_says(&named).unwrap();
     drop(holder);
     ends_well(run);
