@@ -111,6 +111,9 @@ fn what_was_loaded_before_a_kill_is_neither_fetched_nor_loaded_again() {
     assert_eq!(outcome["tolerated"], json!([]));
 }
 
+/// What is said of damaged rows: by pg_restore of what is compressed, and by us of the lengths of chunks.
+const DAMAGED: &str = "cause: could not uncompress data|is damaged";
+
 /// That content under the ETag that the dump was first seen with, unless another is told.
 fn content(bytes: &[u8], tag: Option<&str>) -> Conduct {
     Conduct::Content { bytes: bytes.to_vec(), tag: Some(tag.unwrap_or("\"first\"").to_owned()) }
@@ -143,11 +146,7 @@ fn a_server_that_gives_something_else_meanwhile_is_told_of_and_the_run_goes_on_w
     let cases: [(&str, Vec<Conduct>, &str); 7] = [
         ("another file", vec![content(&flipped, Some("\"second\""))], "changed"),
         ("a file cut short", vec![content(&dump[..half], None)], "changed"),
-        (
-            "other bytes under the same ETag",
-            vec![content(&flipped, None)],
-            "cause: could not uncompress data",
-        ),
+        ("other bytes under the same ETag", vec![content(&flipped, None)], DAMAGED),
         ("zeros under the same ETag", vec![content(&zeros, None)], "is damaged"),
         ("all of another file", vec![content(&flipped, Some("\"second\"")), Conduct::IgnoreRange], "changed"),
         ("all of the file", vec![content(&dump, None), Conduct::IgnoreRange], "does not serve parts"),
@@ -160,7 +159,7 @@ fn a_server_that_gives_something_else_meanwhile_is_told_of_and_the_run_goes_on_w
         }
         let outcome = site.run(&["continue", &site.section()]).unwrap();
         assert_eq!(outcome.code, 3, "{what}: {outcome}");
-        assert!(outcome.stderr.contains(word), "{what}: {outcome}");
+        assert!(word.split('|').any(|word| outcome.stderr.contains(word)), "{what}: {outcome}");
         assert_eq!(site.active().unwrap(), None, "{what}");
     }
     rude.behave(&place);
@@ -197,7 +196,7 @@ fn a_dump_that_is_damaged_or_cut_fails_by_whichever_way_it_comes_and_leaves_noth
         ("cut, without offsets", vec![content(&piped[..piped.len() - 100], None)], "is damaged"),
         ("zeros", vec![content(&zeros, None)], "is damaged"),
         ("zeros, in a stream", vec![content(&zeros, None), Conduct::IgnoreRange], "is damaged"),
-        ("other bytes", vec![content(&flipped, None)], "cause: could not uncompress data"),
+        ("other bytes", vec![content(&flipped, None)], DAMAGED),
         ("other bytes, in a stream", vec![content(&flipped, None), Conduct::IgnoreRange], "is damaged"),
     ];
     for (what, conducts, word) in cases {
@@ -207,7 +206,7 @@ fn a_dump_that_is_damaged_or_cut_fails_by_whichever_way_it_comes_and_leaves_noth
         }
         let outcome = site.run(&["restore", &site.section(), DAY]).unwrap();
         assert_eq!(outcome.code, 1, "{what}: {outcome}");
-        assert!(outcome.stderr.contains(word), "{what}: {outcome}");
+        assert!(word.split('|').any(|word| outcome.stderr.contains(word)), "{what}: {outcome}");
         assert_eq!(Traces::of(&site), before, "{what}: {outcome}");
     }
 }
