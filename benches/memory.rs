@@ -77,17 +77,10 @@ fn peak_of(site: &Site<'_>, arguments: &[&str]) -> (u64, Outcome) {
     let mut program = site.spawn(arguments).unwrap();
     let mut peak = 0;
     while program.is_running().unwrap() {
-        peak = high_water_mark(program.pid()).unwrap_or(peak);
+        peak = program.most_memory().unwrap_or(peak);
         thread::sleep(PAUSE);
     }
     (peak, program.wait().unwrap())
-}
-
-/// `VmHWM` of proc(5): the most that was resident so far, in KiB; nothing when the process has just ended.
-fn high_water_mark(pid: u32) -> Option<u64> {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
-    line.trim().strip_suffix(" kB")?.parse().ok()
 }
 
 #[allow(clippy::cast_precision_loss, reason = "for people to read")]

@@ -310,7 +310,7 @@ impl<'a> Bench<'a> {
     /// Waits for the end, looks at the memory meanwhile, and gives how long it has taken since it was `begun`.
     fn end(&self, mut program: Program, begun: Instant) -> f64 {
         while program.is_running().unwrap() {
-            let peak = high_water_mark(program.pid()).unwrap_or(0);
+            let peak = program.most_memory().unwrap_or(0);
             self.peak.set(self.peak.get().max(peak));
             thread::sleep(PAUSE);
         }
@@ -343,11 +343,4 @@ impl<'a> Bench<'a> {
         self.cluster().psql("postgres", &format!("DROP DATABASE \"{copy}\" WITH (FORCE)")).unwrap();
         self.site.rude().unwrap().forget_requests();
     }
-}
-
-/// `VmHWM` of proc(5): the most that was resident so far, in KiB; nothing when the process has just ended.
-fn high_water_mark(pid: u32) -> Option<u64> {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
-    line.trim().strip_suffix(" kB")?.parse().ok()
 }

@@ -60,13 +60,19 @@ pub trait Store: Send + Sync {
     async fn look_up(&self, part: &str) -> Result<One<Known>, StoreError> {
         let ids = self.find(part).await?;
         let [id] = ids[..] else { return Ok(Err(ids)) };
-        let held = self.is_held(id).await?;
-        Ok(Ok((id, Known { events: self.read(id).await?, held })))
+        Ok(Ok((id, self.known_one(id).await?)))
+    }
+
+    /// The same of this run. [`StoreError::NoSuchRun`] when it is not there.
+    async fn known_one(&self, run: RunId) -> Result<Known, StoreError> {
+        // In this order: the owner of a run that is not held any more has written all that it is going to.
+        let held = self.is_held(run).await?;
+        Ok(Known { events: self.read(run).await?, held })
     }
 
     /// The same of these runs; no events of one that is not there.
     async fn known(&self, runs: &[RunId]) -> Result<Vec<Known>, StoreError> {
-        // In this order: the owner of a run that is not held any more has written all that it is going to.
+        // In the same order.
         let mut held = Vec::new();
         for run in runs {
             held.push(self.is_held(*run).await?);

@@ -43,7 +43,6 @@ use super::{
     shortened, until_ended, write,
 };
 use crate::contents::{self, PartKind, Piece, RestorePart, Rows, Schedule, Selection};
-
 use crate::world::postgres::Server;
 use crate::world::process::Input;
 use crate::world::web::{Meta, Web};

@@ -416,6 +416,13 @@ impl Program {
         self.child.id()
     }
 
+    /// The most memory that was resident so far, in KiB (`VmHWM` of proc(5)); nothing when it has just ended.
+    pub fn most_memory(&self) -> Option<u64> {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).ok()?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+        line.trim().strip_suffix(" kB")?.parse().ok()
+    }
+
     /// What it has written to stdout so far.
     pub fn stdout(&self) -> String {
         text_of(&self.stdout)

@@ -206,13 +206,11 @@ impl Store for FileStore {
     /// Opens the database once where it can.
     async fn look_up(&self, part: &str) -> Result<One<Known>, StoreError> {
         let Some(part) = Part::parse(part) else { return Ok(Err(Vec::new())) };
-        let id = match self.blocking(move |inner| inner.look_up(part)).await? {
-            Ok((id, Some(known))) => return Ok(Ok((id, known))),
-            Ok((id, None)) => id,
-            Err(ids) => return Ok(Err(ids)),
-        };
-        let held = self.is_held(id).await?;
-        Ok(Ok((id, Known { events: self.read(id).await?, held })))
+        Ok(match self.blocking(move |inner| inner.look_up(part)).await? {
+            Ok((id, Some(known))) => Ok((id, known)),
+            Ok((id, None)) => Ok((id, self.known_one(id).await?)),
+            Err(ids) => Err(ids),
+        })
     }
 
     async fn events(&self, query: &Query, from: u64) -> Result<Page, StoreError> {
