@@ -1,16 +1,18 @@
 //! How far the step of a run at work is: a small file beside the run's, for others to see.
 //!
-//! It is no fact, so it is written at a human pace, never synced, and gone with its owner. What a crash leaves of it is
-//! taken away by the next owner; until then nobody owns the run, and nobody looks at it.
+//! It is no fact, so it is written at a human pace, never synced, and gone with its owner. It is put in place whole: whoever
+//! looks sees the last one or the one before it, also while its owner is held still. What a crash leaves of it is taken
+//! away by the next owner; until then nobody owns the run, and nobody looks at it.
 
 use std::borrow::Cow;
 use std::fs;
-use std::io::Write as _;
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
+use super::super::StoreError;
 use super::folder;
 use crate::clock::SystemClock;
 use crate::event::{Detail, RunId};
@@ -45,9 +47,9 @@ pub(super) struct Board {
 impl Board {
     /// For a new owner: what an earlier one left is taken away.
     pub(super) fn new(path: PathBuf) -> Board {
-        let board = Board { path, last: None };
-        board.clear();
-        board
+        // What stays is taken away by the next owner, here and in the end.
+        let _ = clear(&path);
+        Board { path, last: None }
     }
 
     /// Shows this, unless something was shown a moment ago. The run does not depend on whether that works.
@@ -65,22 +67,31 @@ impl Board {
             unit: Cow::Borrowed(unit),
             detail: Cow::Borrowed(detail),
         };
-        if let (Ok(text), Ok(mut file)) =
-            (serde_json::to_vec(&shown), folder::private().truncate(true).open(&self.path))
-        {
-            let _ = file.write_all(&text);
-        }
+        let _ = self.put(&shown);
     }
 
-    fn clear(&self) {
-        // One that stays is taken away by the next owner.
-        let _ = folder::remove(&self.path);
+    fn put(&self, shown: &Shown<'_>) -> io::Result<()> {
+        let beside = beside(&self.path);
+        let mut file = folder::private().truncate(true).open(&beside)?;
+        file.write_all(&serde_json::to_vec(shown)?)?;
+        fs::rename(&beside, &self.path)
     }
+}
+
+/// Where the file is written before it is put in place at `path`.
+fn beside(path: &Path) -> PathBuf {
+    path.with_extension("progress.new")
+}
+
+/// Takes away what is shown at `path`.
+pub(super) fn clear(path: &Path) -> Result<(), StoreError> {
+    folder::remove(path)?;
+    folder::remove(&beside(path))
 }
 
 impl Drop for Board {
     fn drop(&mut self) {
-        self.clear();
+        let _ = clear(&self.path);
     }
 }
 

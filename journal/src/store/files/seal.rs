@@ -9,6 +9,7 @@ use super::database::Broken;
 use super::folder::{self, Folder};
 use super::intake;
 use super::locks;
+use super::progress;
 use super::record::{FINISHED, Record};
 use super::sealed::Sealed;
 use super::segment::Sealing;
@@ -103,7 +104,7 @@ pub(super) fn remove_files(folder: &Folder, run: RunId) -> Result<(), StoreError
         return Ok(());
     }
     folder::remove(&folder.run_file(run))?;
-    folder::remove(&folder.progress(run))?;
+    progress::clear(&folder.progress(run))?;
     folder::remove(&lock)
 }
 
