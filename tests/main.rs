@@ -46,6 +46,7 @@ mod operations;
 mod pooling;
 mod progress;
 mod promises;
+mod proof;
 mod psql;
 mod purging;
 mod readme;

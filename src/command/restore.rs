@@ -123,6 +123,7 @@ fn wishes(target: &Target, rules: String) -> Wishes {
         single_transaction: target.pg_restore_st,
         stall_after: target.stall_after,
         search_path: target.search_path.clone(),
+        max_row_drop: target.max_row_drop,
         vacuum: target.restore_vacuum,
         switch: target.auto_switch,
         keep_dump: !target.remove_dump,

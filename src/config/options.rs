@@ -38,6 +38,8 @@ pub enum Kind {
     Port,
     /// A length of time.
     Duration,
+    /// A share in percent.
+    Percentage,
     /// A version of PostgreSQL.
     Version,
     /// A host, or the folder of a local socket.
@@ -80,6 +82,7 @@ impl Kind {
             Kind::Jobs => "a whole number from 1 to 65535",
             Kind::Port => "a port from 1 to 65535",
             Kind::Duration => "a number with a unit: 30s, 5m, 1h",
+            Kind::Percentage => "a percentage from 0% to 100%",
             Kind::Version => "a version as 15 or 9.6",
             Kind::Host => "a host name, an address, or the folder of a local socket",
             Kind::BackupHost => "host, host:port, or an http:// or https:// URL",
@@ -183,7 +186,12 @@ pub static OPTIONS: &[OptionSpec] = &[
     ),
     spec("replication", Kind::LocalPath, Unset, "an ini file that describes the replication"),
     spec("tmpdir", Kind::LocalPath, Value("/tmp"), "where dumps are fetched to; -t wins over it"),
-    spec("sql_path", Kind::LocalPath, Unset, "the directory of <section>/pre/*.sql and <section>/post/*.sql"),
+    spec(
+        "sql_path",
+        Kind::LocalPath,
+        Unset,
+        "the directory of <section>/pre/*.sql, <section>/post/*.sql and <section>/check/*.sql",
+    ),
     spec("schemas", Kind::Names, Unset, "the only schemas to restore; all, where it is not set"),
     spec("schemas_nodata", Kind::Names, Unset, "schemas to restore without their rows"),
     spec(
@@ -210,6 +218,13 @@ pub static OPTIONS: &[OptionSpec] = &[
         Kind::OneOf(&["today", "latest"]),
         Value("today"),
         "the backup that restore takes where no date is given",
+    ),
+    spec(
+        "max_row_drop",
+        Kind::Percentage,
+        Unset,
+        "how many of its rows a table may have lost since the section's last restore, before the check fails; rows are not \
+         counted, where it is not set",
     ),
     spec("ssh_options", Kind::Words, Unset, "arguments put before the host in ssh and scp"),
     spec(

@@ -99,6 +99,8 @@ pub struct Target {
     /// How long a transient failure is retried.
     #[serde(serialize_with = "as_seconds")]
     pub retry_limit: Duration,
+    /// How many percent of its rows a table may have lost since the last restore; not looked at, where it is not set.
+    pub max_row_drop: Option<u8>,
     /// For how long nothing may come from the backup server before that is told.
     #[serde(serialize_with = "as_seconds")]
     pub stall_after: Duration,
@@ -193,6 +195,7 @@ impl Target {
             ssh_options: reader.list("ssh_options", value::words)?,
             client_script: reader.value("client_script", value::remote_path)?,
             retry_limit: reader.value("retry_limit", value::duration)?,
+            max_row_drop: reader.optional("max_row_drop", value::percentage)?,
             stall_after: reader.value("stall_after", value::duration)?,
         };
         if target.pg_restore_st && target.restore_jobs > 1 {

@@ -122,7 +122,7 @@ fn a_section_that_sets_only_what_it_must_has_the_documented_defaults() {
         "pg_restore_st": false, "restore_vacuum": true, "restore_jobs": 1, "fast": true, "verify": "blocks", "replication": null,
         "tmpdir": "/tmp", "sql_path": null, "schemas": [], "schemas_nodata": [],
         "tablename_nodata_regexp": [], "search_path": [], "journal": null, "on_failure": "rollback",
-        "default_date": "today", "ssh_options": [], "client_script": "./staging-client.sh", "retry_limit": 120, "stall_after": 30,
+        "default_date": "today", "ssh_options": [], "client_script": "./staging-client.sh", "max_row_drop": null, "retry_limit": 120, "stall_after": 30,
     });
     assert_eq!(shown, expected);
     assert_eq!(target.psql(), PathBuf::from("/usr/lib/postgresql/15/bin/psql"));
@@ -140,7 +140,7 @@ fn every_option_is_taken_from_the_file() {
          sql_path = ~\nschemas = public , audit,,\n    pgq\nschemas_nodata = audit\n\
          tablename_nodata_regexp = ^audit\\., _log$\nsearch_path = public, audit\njournal = ~/runs\n\
          on_failure = KEEP\ndefault_date = latest\nssh_options = -i '/a key' -p 2222\n\
-         client_script = /opt/client.sh\nretry_limit = 1h\nstall_after = 5s\n",
+         client_script = /opt/client.sh\nretry_limit = 1h\nmax_row_drop = 50%\nstall_after = 5s\n",
     )
     .unwrap();
     assert_eq!(target.dumpall_url().unwrap().as_str(), "http://backup.example/globals/dump%20all.sql");
@@ -165,7 +165,7 @@ fn every_option_is_taken_from_the_file() {
     assert_eq!(target.ssh_options, ["-i", "/a key", "-p", "2222"]);
     assert_eq!(target.client_script, "/opt/client.sh");
     assert_eq!(target.retry_limit, Duration::from_secs(3600));
-    assert_eq!(target.stall_after, Duration::from_secs(5));
+    assert_eq!((target.stall_after, target.max_row_drop), (Duration::from_secs(5), Some(50)));
 }
 
 #[test]

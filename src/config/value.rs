@@ -175,6 +175,12 @@ pub(super) fn from_one(text: &str) -> Result<u16, Problem> {
     }
 }
 
+/// `0%` to `100%`.
+pub(super) fn percentage(text: &str) -> Result<u8, Problem> {
+    let number = text.strip_suffix('%').and_then(|number| number.trim_end().parse().ok());
+    number.filter(|number| *number <= 100).ok_or_else(|| Problem::new("is not a percentage from 0% to 100%"))
+}
+
 /// `30s`, `5m`, `1h`.
 pub(super) fn duration(text: &str) -> Result<Duration, Problem> {
     let wrong = || Problem::new("is not a length of time");

@@ -59,6 +59,14 @@ impl Plan {
         self
     }
 
+    /// The last step is of a later version of its kind.
+    fn of_version(mut self, version: u16) -> Plan {
+        if let Some(last) = self.steps.last_mut() {
+            last.version = version;
+        }
+        self
+    }
+
     /// The last step's undo comes before that of these, or not at all.
     fn resting_on(mut self, names: &[&str]) -> Plan {
         let indexes = self.indexes(names);

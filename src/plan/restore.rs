@@ -7,7 +7,7 @@ use journal::event::{Detail, Effect};
 
 use super::{Plan, millis};
 use crate::step::preflight::{Database, Wanted};
-use crate::step::{Settings, bouncer, catalog, load as load_step, parts, settle, sql, write};
+use crate::step::{Settings, bouncer, catalog, check, load as load_step, parts, settle, sql, write};
 
 /// What the configuration wants of a restore.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,6 +24,8 @@ pub struct Wishes {
     pub stall_after: Duration,
     /// `search_path`.
     pub search_path: Vec<String>,
+    /// `max_row_drop`, in percent.
+    pub max_row_drop: Option<u8>,
     /// `restore_vacuum`.
     pub vacuum: bool,
     /// `auto_switch`.
@@ -68,7 +70,17 @@ pub fn load(settings: Settings, wishes: Wishes, dump: PathBuf) -> Plan {
 
 fn from_catalog_on(begun: Plan, wishes: Wishes, dump: Option<PathBuf>) -> Plan {
     let Wishes {
-        rules, sql, jobs, single_transaction, search_path, vacuum, switch, fast, stall_after, ..
+        rules,
+        sql,
+        jobs,
+        single_transaction,
+        max_row_drop,
+        search_path,
+        vacuum,
+        switch,
+        fast,
+        stall_after,
+        ..
     } = wishes;
     let (restore, given) = if fast {
         let stall_after_ms = millis(stall_after);
@@ -76,7 +88,9 @@ fn from_catalog_on(begun: Plan, wishes: Wishes, dump: Option<PathBuf>) -> Plan {
     } else {
         ("load", write(&load_step::Given { jobs, single_transaction }))
     };
-    let files = |when: &str| sql::Given { folder: sql.as_ref().map(|folder| folder.join(when)) };
+    let folder = |when: &str| sql.as_ref().map(|folder| folder.join(when));
+    let files = |when: &str| sql::Given { folder: folder(when) };
+    let check = check::Given { folder: folder("check"), max_row_drop };
     begun
         .then("catalog", "catalog", &catalog::Given { dump, rules }, Effect::None)
         .then("pre_sql", "sql", &files("pre"), Effect::None)
@@ -87,7 +101,8 @@ fn from_catalog_on(begun: Plan, wishes: Wishes, dump: Option<PathBuf>) -> Plan {
         .then("vacuum", "vacuum", &settle::Wanted { wanted: vacuum, anyones: false }, Effect::None)
         .then("post_sql", "sql", &files("post"), Effect::None)
         .redone_with(&["create_database", "pre_sql", "restore", "search_path", "vacuum"])
-        .then("check", "check", &Detail::new(), Effect::None)
+        .then("check", "check", &check, Effect::None)
+        .of_version(2)
         .then("switch", "switch", &bouncer::Given { wanted: switch }, Effect::Undoable)
         .resting_on(&["create_database", "bouncer_add"])
         .cleanup()

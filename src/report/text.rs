@@ -140,7 +140,17 @@ pub(super) fn does(step: &PlannedStep, settings: &Settings) -> String {
         }
         "vacuum" if is("wanted") => format!("VACUUM ANALYZE {database}"),
         "vacuum" => "nothing: restore_vacuum is off".to_owned(),
-        "check" => format!("check that {database} has every table, valid indexes and validated constraints"),
+        "check" => {
+            let files = |folder| format!(", that *.sql in {folder} find nothing");
+            let drop = |most| format!(", that no table lost more than {most}% of its rows");
+            let files = step.parameters.get("folder").and_then(Value::as_str).map(files);
+            let drop = step.parameters.get("max_row_drop").and_then(Value::as_u64).map(drop);
+            format!(
+                "check that {database} has every table, valid indexes, validated constraints, and sequences that are not behind{}{}",
+                files.unwrap_or_default(),
+                drop.unwrap_or_default()
+            )
+        }
         "drop_database" => {
             format!("DROP DATABASE {database}, sessions in it notwithstanding; this cannot be undone")
         }

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::contents::{Way, way};
 use super::reader::{Reader, Source, choose};
 use super::{Heads, Secrets, Settings, fetch, outcome, read, server, shortened, write};
-use crate::contents::{Contents, Rules, Selection, filter};
+use crate::contents::{Contents, QualifiedName, Rules, Selection, filter};
 use crate::world::postgres::literal;
 use crate::world::{archive, disk};
 
@@ -69,6 +69,9 @@ pub struct Expected {
     pub tables: Vec<(String, String)>,
     /// Constraints that are not validated in production either: schema, and `<table> <constraint>`.
     pub not_valid: Vec<(String, String)>,
+    /// Tables whose rows are left out.
+    #[serde(default)]
+    pub without_rows: Vec<(String, String)>,
     /// The encoding of these names, when it is known.
     #[serde(default)]
     pub encoding: Option<String>,
@@ -82,8 +85,11 @@ impl Expected {
         let tables = selection.kept_tables(contents);
         let not_valid = selection.not_valid_constraints(contents);
         let text = |text: &Option<String>| text.clone().unwrap_or_default();
+        let named =
+            |tables: Vec<QualifiedName>| tables.into_iter().map(|table| (table.schema, table.name)).collect();
         Expected {
-            tables: tables.into_iter().map(|table| (table.schema, table.name)).collect(),
+            tables: named(tables),
+            without_rows: named(selection.tables_without_rows(contents)),
             not_valid: not_valid.iter().map(|entry| (text(&entry.namespace), text(&entry.tag))).collect(),
             encoding: contents.encoding(),
             byte_by_byte: contents.has_foreign_text(),

@@ -277,7 +277,7 @@ impl StepKinds for Kinds {
             ("globals", 1) => Box::new(Again(globals::Globals { settings, secrets })),
             ("roles", 1) => Box::new(globals::Roles { settings, secrets }),
             ("tablespaces", 1) => Box::new(globals::Tablespaces { settings, secrets }),
-            ("check", 1) => Box::new(Again(check::Check { settings })),
+            ("check", 1 | 2) => Box::new(Again(check::Check { settings, given: read(parameters)? })),
             ("drop_database", 1) => {
                 Box::new(drop_database::DropDatabase { settings, given: read(parameters)? })
             }
