@@ -12,7 +12,8 @@ use journal::event::{Detail, Failure};
 use journal::step::{Context, Intent, Observed, Step};
 use serde::{Deserialize, Serialize};
 
-use self::messages::{Message, is_progress, read_messages};
+pub(super) use self::messages::is_progress;
+use self::messages::{Message, read_messages};
 use super::board::Board;
 use super::catalog::Selected;
 use super::create_database::{Mark, comment_of, require_ours};
@@ -66,7 +67,6 @@ struct Loaded {
 impl Load {
     fn program(&self, pg_restore: &Path, plan: &Plan, server: &Server) -> Program {
         let program = into_copy(pg_restore, &self.settings, server, &plan.application_name)
-            .arg("--verbose")
             .arg(format!("--use-list={}", plan.list.display()));
         let program = if plan.single_transaction {
             program.arg("--single-transaction")
@@ -93,7 +93,8 @@ impl Load {
     }
 }
 
-/// A pg_restore into the copy, whose words are those that [`judge`] knows.
+/// A pg_restore into the copy, whose words are those that [`judge`] knows: it names the entry that an error is about only
+/// when it tells of all of them.
 pub(super) fn into_copy(
     pg_restore: &Path,
     settings: &Settings,
@@ -101,7 +102,8 @@ pub(super) fn into_copy(
     application_name: &str,
 ) -> Program {
     let conninfo = server.conninfo(&settings.database, Some(application_name));
-    Program::new(pg_restore).arg("--no-password").arg(format!("--dbname={conninfo}")).env("LC_ALL", "C")
+    let program = Program::new(pg_restore).args(["--no-password", "--verbose"]);
+    program.arg(format!("--dbname={conninfo}")).env("LC_ALL", "C")
 }
 
 /// What came of a pg_restore into the copy. Ending with status 1 is success only when every error is one of the few that

@@ -372,7 +372,7 @@ impl Attempt<'_> {
                 Err(Fault::Failed(failure)) => Err(failure),
             }
         };
-        let finish = async { running.finish(|_| true).await.map_err(Failure::from) };
+        let finish = async { running.finish(|line| !load::is_progress(line)).await.map_err(Failure::from) };
         // When the feed fails, pg_restore is ended before it can commit.
         let ends = async { tokio::try_join!(feed, finish).map(|((), ended)| ended).map_err(named) };
         let ended = until_ended(self.at, &program, identity, ends).await?;

@@ -53,7 +53,7 @@ impl fmt::Display for Message {
 }
 
 /// Whether a line only tells how far pg_restore is.
-pub(super) fn is_progress(line: &str) -> bool {
+pub(in crate::step) fn is_progress(line: &str) -> bool {
     let Some(rest) = line.strip_prefix("pg_restore: ") else { return false };
     let telling = [
         "connecting to database",
