@@ -153,6 +153,15 @@ fn extents(contents: &Contents, file_length: Option<u64>) -> HashMap<i32, Range<
     starts.iter().zip(ends).map(|((start, id), end)| (*id, *start..end)).collect()
 }
 
+/// How many objects an entry makes. That of large objects names up to a thousand of them, a line each
+/// (`MAX_BLOBS_PER_ARCHIVE_ENTRY` in pg_dump.c), and each is locked when it is given to its owner.
+fn objects(entry: &Entry) -> usize {
+    match entry.desc {
+        ObjectType::BlobMetadata => entry.defn.as_deref().map_or(1, |oids| oids.lines().count()),
+        _ => 1,
+    }
+}
+
 /// What of the archive an entry belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Phase {
@@ -263,10 +272,23 @@ impl Division<'_> {
     }
 
     fn definitions(&mut self, entries: &[Place]) {
-        for (number, chunk) in entries.chunks(MOST_DEFINITIONS).enumerate() {
+        let (mut rest, mut number) = (entries, 0);
+        while !rest.is_empty() {
+            let (chunk, others) = rest.split_at(self.how_many_together(rest));
+            (rest, number) = (others, number + 1);
             let before = self.parts.len().checked_sub(1).into_iter().collect();
-            self.push(format!("definitions {}", number + 1), PartKind::Definitions, chunk.to_vec(), before);
+            self.push(format!("definitions {number}"), PartKind::Definitions, chunk.to_vec(), before);
         }
+    }
+
+    /// How many of these definitions, one at the least, can be made in one transaction.
+    fn how_many_together(&self, entries: &[Place]) -> usize {
+        let mut made: usize = 0;
+        let fits = |at: &&Place| {
+            made += self.entries.get(**at).map_or(1, objects);
+            made <= MOST_DEFINITIONS
+        };
+        entries.iter().take_while(fits).count().max(1)
     }
 
     /// The last part of the definitions, on which all rows wait.

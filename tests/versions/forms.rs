@@ -1,9 +1,13 @@
-//! Rows in other forms than COPY, and large objects: many, and a very large one.
+//! Rows in other forms than COPY, and large objects: many, a very large one, and more than fit into one transaction.
 
 use std::{fs, path::PathBuf};
 
-use super::{DAY, dumped, restores, site, source, stage, way};
-use crate::{chance::Chance, traces::succeeds};
+use super::{DAY, VERSIONS, dumped, restores, site, source, stage, way};
+use crate::{
+    chance::{self, Chance},
+    stage::{ClusterOptions, Serving, Site, SiteOptions, Stage, StageOptions, production_roles},
+    traces::succeeds,
+};
 
 /// What pg_dump writes where it cannot go back: nowhere is told where the rows are.
 fn piped(major: u32, database: &str, flags: &[&str]) -> PathBuf {
@@ -70,5 +74,42 @@ fn thousands_of_large_objects_and_one_of_100_mb_are_restored() {
         assert_eq!(way(&site), if offsets { "parts" } else { "stream" });
         cluster.psql("postgres", &format!("DROP DATABASE {database}")).unwrap();
         fs::remove_file(dump).unwrap();
+    }
+}
+
+/// A server that has room for as many locks as PostgreSQL's own defaults give it.
+fn with_default_locks(major: u32) -> Stage {
+    let defaults = [("max_connections", "100"), ("max_locks_per_transaction", "64")];
+    let settings = defaults.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
+    let bin = Some(VERSIONS.get(major).unwrap().bin.clone());
+    let stage = Stage::start(&StageOptions { cluster: ClusterOptions { settings, bin } }).unwrap();
+    production_roles(stage.cluster()).unwrap();
+    stage
+}
+
+#[test]
+fn more_large_objects_than_one_transaction_can_lock_are_restored() {
+    // The pg_dump of 17 puts a thousand of them into an entry; earlier ones make an entry of each.
+    let (count, majors) = if chance::everything() { (100_000, &[15, 17][..]) } else { (20_000, &[17][..]) };
+    for major in majors {
+        let stage = with_default_locks(*major);
+        let cluster = stage.cluster();
+        cluster.psql("postgres", "CREATE DATABASE pages TEMPLATE template0 OWNER shop_owner").unwrap();
+        let made = format!(
+            "SET ROLE shop_owner;
+             SELECT count(lo_from_bytea(800000 + i, convert_to('page ' || i, 'UTF8'))) FROM generate_series(1, {count}) AS i"
+        );
+        cluster.psql("pages", &made).unwrap();
+        let dump = stage.scratch().new_folder("dump").unwrap().join("dump");
+        cluster.pg_dump("pages", &["-Fc", "-f", &dump.display().to_string()]).unwrap();
+        stage.scratch().account().own(&dump).unwrap();
+        let options = SiteOptions { dump: Some(dump), serving: Serving::Rude, ..SiteOptions::default() };
+        let mut site = Site::new(&stage, &options).unwrap();
+        site.set("restore_jobs", "4").unwrap();
+        succeeds(&site, &["restore", &site.section(), DAY]);
+        assert_eq!(way(&site), "parts");
+        let expected = cluster.psql("pages", ALL).unwrap();
+        assert!(expected.starts_with(&format!("{count}|")), "{expected}");
+        assert_eq!(cluster.psql(&site.copy(DAY), ALL).unwrap(), expected);
     }
 }
