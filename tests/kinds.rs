@@ -15,10 +15,12 @@ use pg_staging::{
     contents::{PartKind, Rules, filter, parts},
     world::archive,
 };
+use serde_json::json;
 
 use crate::{
     stage::{
-        Cluster, Conduct, Serving, Site, SiteOptions, Stage, everything, restored_by_pg_restore, told_in_full,
+        Cluster, Conduct, Serving, Site, SiteOptions, Stage, StageOptions, everything, production_roles,
+        restored_by_pg_restore, told_in_full,
     },
     traces::{inspected, step, succeeds},
 };
@@ -62,6 +64,7 @@ fn dumped(database: &str, arguments: &[&str]) -> PathBuf {
 /// Dumps a database with these arguments, and has pg_restore restore the dump.
 fn original(database: &str, arguments: &[&str]) -> Original {
     let dump = dumped(database, arguments);
+    production_roles(cluster()).unwrap();
     let name = format!("by_pg_restore_{}", dump.parent().unwrap().file_name().unwrap().to_string_lossy());
     restored_by_pg_restore(cluster(), &dump, &name).unwrap();
     let restored = told_in_full(cluster(), &name).unwrap();
@@ -323,4 +326,61 @@ fn bytes_that_are_of_no_encoding_come_out_as_from_pg_restore() {
     site.set("db_encoding", "SQL_ASCII").unwrap();
     restore(&site, Way::Parts);
     is_the_same(&site, &original);
+}
+
+#[test]
+fn owners_are_known_by_their_names_in_the_encoding_of_the_copy_whatever_that_of_the_dump() {
+    // Names of roles are shared by all databases, whose encodings differ: others would stumble over these.
+    let stage = Stage::start(&StageOptions::default()).unwrap();
+    let cluster = stage.cluster();
+    production_roles(cluster).unwrap();
+    cluster.psql("postgres", "CREATE DATABASE books ENCODING 'KOI8R' LOCALE 'C' TEMPLATE template0").unwrap();
+    let sql = "SET client_encoding = 'UTF8';
+        CREATE ROLE \"владелец\"; CREATE ROLE \"читатель\";
+        CREATE TABLE public.\"книга\" (a text);
+        INSERT INTO public.\"книга\" VALUES ('война');
+        ALTER TABLE public.\"книга\" OWNER TO \"владелец\";
+        GRANT SELECT ON public.\"книга\" TO \"читатель\";";
+    cluster.psql("books", sql).unwrap();
+    let dump = stage.scratch().new_folder("books").unwrap().join("dump");
+    cluster.pg_dump("books", &["-Fc", "-f", &dump.display().to_string()]).unwrap();
+    stage.scratch().account().own(&dump).unwrap();
+    // In a copy without an encoding the name that was given in production is known, byte by byte.
+    for (fast, encoding, owner, grants) in [
+        ("True", "UTF8", "владелец".as_bytes(), "0"),
+        ("False", "UTF8", "владелец".as_bytes(), "0"),
+        ("True", "SQL_ASCII", b"\xd7\xcc\xc1\xc4\xc5\xcc\xc5\xc3", "2"),
+    ] {
+        println!("{encoding}, fast {fast}");
+        let options =
+            SiteOptions { dump: Some(dump.clone()), serving: Serving::Rude, ..SiteOptions::default() };
+        let mut site = Site::new(&stage, &options).unwrap();
+        site.set("fast", fast).unwrap();
+        site.set("db_encoding", encoding).unwrap();
+        if encoding == "UTF8" {
+            let outcome = site.run(&["restore", &site.section(), DAY]).unwrap();
+            assert_eq!(outcome.code, 1, "{outcome}");
+            let said = "belong to roles that do not exist: владелец\n";
+            assert!(outcome.stderr.contains(said), "{outcome}");
+            cluster.psql("postgres", "CREATE ROLE \"владелец\"").unwrap();
+        }
+        succeeds(&site, &["restore", &site.section(), DAY]);
+        let found = "SELECT encode(textsend(pg_get_userbyid(relowner)::text), 'hex'), coalesce(cardinality(relacl), 0)
+            FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind = 'r'";
+        let hex: String = owner.iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!(cluster.psql(&site.copy(DAY), found).unwrap(), format!("{hex}|{grants}\n"));
+        let told = inspected(&site);
+        let outcome_of = |name: &str| &step(&told, name)["detail"]["outcome"];
+        let missing = &outcome_of("catalog")["missing_grantees"];
+        let tolerated = &outcome_of("restore")["tolerated"];
+        if encoding == "UTF8" {
+            assert_eq!(missing, &json!(["читатель"]));
+            assert!(tolerated[0].as_str().unwrap().contains("does not exist (entry "), "{tolerated}");
+            assert_eq!(tolerated.as_array().unwrap().len(), 1, "{tolerated}");
+            drop(site);
+            cluster.psql("postgres", "DROP ROLE \"владелец\"").unwrap();
+        } else {
+            assert_eq!((missing, tolerated), (&json!([]), &json!([])));
+        }
+    }
 }

@@ -138,6 +138,17 @@ impl Contents {
         self.foreign_text
     }
 
+    /// The bytes that some text of the contents has in the archive.
+    #[must_use]
+    pub fn bytes_of(&self, text: &str) -> Vec<u8> {
+        if self.foreign_text {
+            // One byte was one character: there are no others.
+            text.chars().filter_map(|character| u8::try_from(character).ok()).collect()
+        } else {
+            text.as_bytes().to_vec()
+        }
+    }
+
     /// The version of the archive format, which decides which pg_restore can read it.
     #[must_use]
     pub fn archive_version(&self) -> ArchiveVersion {

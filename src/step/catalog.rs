@@ -1,6 +1,7 @@
 //! Decides what of the dump is restored, and writes it down: as a list for `pg_restore -L` beside the dump, and in
 //! the journal, entry by entry, with the reason of each that is left out.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use async_trait::async_trait;
@@ -174,23 +175,13 @@ impl Catalog {
         contents: &Contents,
         selection: &Selection,
     ) -> Result<Vec<String>, Failure> {
-        let roles = selection.roles(contents);
-        if roles.is_empty() {
-            return Ok(Vec::new());
-        }
-        let session = server(at, &self.settings).await?.connect(&self.settings.maintdb, "pg_staging").await?;
-        let names = roles.iter().map(|role| literal(role)).collect::<Vec<_>>().join(", ");
-        let known = session.rows(&format!("SELECT rolname FROM pg_roles WHERE rolname IN ({names})")).await?;
-        let known: Vec<String> = known.into_iter().flatten().flatten().collect();
-        let missing: Vec<String> = roles.into_iter().filter(|role| !known.contains(role)).collect();
-        let owners: Vec<&str> = {
-            let is_owner = |role: &&String| {
-                selection.kept_entries(contents).any(|entry| entry.owner.as_deref() == Some(role.as_str()))
-            };
-            missing.iter().filter(is_owner).map(String::as_str).collect()
-        };
+        let missing = self.missing_roles(at, contents, selection.roles(contents)).await?;
+        let owns =
+            |role: &String| selection.kept_entries(contents).any(|entry| entry.owner.as_ref() == Some(role));
+        let owners: Vec<&str> =
+            missing.iter().filter(|(role, _)| owns(role)).map(|(_, told)| told.as_str()).collect();
         if owners.is_empty() {
-            return Ok(missing);
+            return Ok(missing.into_iter().map(|(_, told)| told).collect());
         }
         Err(Failure::new(format!(
             "the dump's objects belong to roles that do not exist: {}",
@@ -198,6 +189,44 @@ impl Catalog {
         ))
         .hint(format!("create them (pg_staging init {}), then try again", self.settings.section)))
     }
+
+    /// Those that do not exist, and what each is called to people. Names of roles are the same bytes in all databases,
+    /// whatever encoding those have: so the copy is asked, which takes the dump's names as it will when they come from
+    /// pg_restore.
+    async fn missing_roles(
+        &self,
+        at: &Context<'_>,
+        contents: &Contents,
+        roles: BTreeSet<String>,
+    ) -> Result<Vec<(String, String)>, Failure> {
+        if roles.is_empty() {
+            return Ok(Vec::new());
+        }
+        let session =
+            server(at, &self.settings).await?.connect(&self.settings.database, "pg_staging").await?;
+        let mut missing = Vec::new();
+        for row in session.rows(&missing_of(contents, &roles)).await? {
+            let mut fields = row.into_iter();
+            let place = fields.next().flatten().and_then(|place| place.parse().ok());
+            let Some(role) = place.and_then(|place| roles.iter().nth(place)) else { continue };
+            missing.push((role.clone(), fields.next().flatten().unwrap_or_else(|| role.clone())));
+        }
+        Ok(missing)
+    }
+}
+
+/// A query of those among these names that no role has: which, counted from 0, and the name as text, unless the copy does
+/// not know what its bytes mean.
+fn missing_of(contents: &Contents, roles: &BTreeSet<String>) -> String {
+    let encoding = literal(contents.encoding().as_deref().unwrap_or("UTF8"));
+    let names: Vec<String> = roles.iter().map(|role| literal(&disk::hex(&contents.bytes_of(role)))).collect();
+    format!(
+        "SELECT place - 1, CASE getdatabaseencoding() WHEN 'SQL_ASCII' THEN NULL ELSE name END \
+         FROM (SELECT place, convert_from(decode(hex, 'hex'), {encoding}) AS name \
+               FROM unnest(ARRAY[{}]) WITH ORDINALITY AS given (hex, place)) AS role \
+         WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = role.name::name) ORDER BY place",
+        names.join(", ")
+    )
 }
 
 #[async_trait]

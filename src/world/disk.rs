@@ -223,7 +223,8 @@ pub fn sha256_of_file(path: &Path) -> Result<String, Trouble> {
     }
 }
 
-fn hex(bytes: &[u8]) -> String {
+/// Bytes in hexadecimal.
+pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
         text.push_str(&format!("{byte:02x}"));
         text
