@@ -384,3 +384,49 @@ fn owners_are_known_by_their_names_in_the_encoding_of_the_copy_whatever_that_of_
         }
     }
 }
+
+#[test]
+fn a_foreign_partition_that_is_out_of_reach_is_told_and_all_else_is_analyzed() {
+    cluster().psql("postgres", "CREATE DATABASE kinds_far_away TEMPLATE template0").unwrap();
+    let sql = "CREATE EXTENSION postgres_fdw;
+        CREATE SERVER production FOREIGN DATA WRAPPER postgres_fdw OPTIONS (host '127.0.0.1', port '1', dbname 'x');
+        CREATE USER MAPPING FOR PUBLIC SERVER production;
+        CREATE TABLE public.visit (year integer, page text) PARTITION BY LIST (year);
+        CREATE TABLE public.visit_now PARTITION OF public.visit FOR VALUES IN (2026);
+        CREATE FOREIGN TABLE public.visit_then PARTITION OF public.visit FOR VALUES IN (2016) SERVER production;
+        CREATE TABLE public.\"Place\" (id integer) PARTITION BY LIST (id);
+        CREATE TABLE public.place_1 PARTITION OF public.\"Place\" FOR VALUES IN (1);
+        CREATE TABLE public.person (id integer);
+        CREATE TABLE public.child () INHERITS (public.person);
+        CREATE FOREIGN TABLE public.stranger () INHERITS (public.person) SERVER production;
+        CREATE MATERIALIZED VIEW public.pages AS SELECT page FROM public.visit_now;
+        INSERT INTO public.visit_now SELECT 2026, 'page' FROM generate_series(1, 100);
+        INSERT INTO public.\"Place\" VALUES (1);
+        INSERT INTO public.child VALUES (1);";
+    cluster().psql("kinds_far_away", sql).unwrap();
+    let original = Original { dump: dumped("kinds_far_away", &["-Fc"]), restored: Vec::new() };
+    let site = site_of(&original, Way::Parts, 2);
+    let outcome = succeeds(&site, &["restore", &site.section(), DAY]);
+    let why = "could not connect to server \"production\"";
+    let said = format!("not analyzed: public.person ({why}), public.visit ({why})");
+    assert!(outcome.stdout.contains(&said), "{outcome}");
+    let copy = site.copy(DAY);
+    let told = |sql: &str| cluster().psql(&copy, sql).unwrap();
+    let with_statistics = "SELECT DISTINCT starelid::regclass::text COLLATE \"C\" FROM pg_statistic
+        WHERE starelid >= 16384 ORDER BY 1";
+    assert_eq!(told(with_statistics), "\"Place\"\nchild\npages\nplace_1\nvisit_now\n");
+    let vacuumed = "SELECT count(*) FILTER (WHERE last_vacuum IS NULL) FROM pg_stat_user_tables
+        WHERE relname IN ('visit_now', 'place_1', 'person', 'child')";
+    assert_eq!(told(vacuumed), "0\n");
+    // When it can be reached, it counts as well.
+    let reached = format!(
+        "ALTER SERVER production OPTIONS (SET port '{}', SET dbname 'kinds_far_away');
+         ALTER FOREIGN TABLE public.visit_then OPTIONS (ADD table_name 'visit_now');
+         ALTER FOREIGN TABLE public.stranger OPTIONS (ADD table_name 'child');",
+        cluster().port()
+    );
+    told(&reached);
+    let outcome = succeeds(&site, &["vacuumdb", &site.section()]);
+    assert!(outcome.stdout.contains("is vacuumed and analyzed (run "), "{outcome}");
+    assert_eq!(told("SELECT count(*) > 0 FROM pg_statistic WHERE starelid = 'visit'::regclass"), "t\n");
+}

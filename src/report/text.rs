@@ -283,7 +283,7 @@ fn result(run: &Run, name: &str) -> String {
             format!("{name}: {}", choice.map(|choice| chosen(choice, "dropped")).unwrap_or_default())
         }
         "presql" | "postsql" => format!("{name}: {}", sourced(run, database)),
-        "vacuumdb" => format!("{name}: {database} is vacuumed and analyzed"),
+        "vacuumdb" => format!("{name}: {database} is vacuumed and analyzed{}", not_analyzed(run)),
         "search_path" => match run.step("search_path").and_then(|(_, step)| step.skipped.clone()) {
             Some(reason) => format!("{name}: {reason}"),
             None => format!("{name}: search_path of {database} is {}", told(run, "search_path", "after")),
@@ -294,8 +294,8 @@ fn result(run: &Run, name: &str) -> String {
         "dump" | "redump" => format!("{name}: {}", dumped(run)),
         "pause" => format!("{name}: {database} is paused"),
         "resume" => format!("{name}: {database} is not paused"),
-        _ if did("switch") => format!("{name}: {dbname} points at {database}"),
-        _ => format!("{name}: {database}"),
+        _ if did("switch") => format!("{name}: {dbname} points at {database}{}", not_analyzed(run)),
+        _ => format!("{name}: {database}{}", not_analyzed(run)),
     }
 }
 
@@ -303,6 +303,14 @@ fn result(run: &Run, name: &str) -> String {
 fn told(run: &Run, step: &str, name: &str) -> String {
     let outcome = run.step(step).and_then(|(_, step)| step.outcome.as_ref());
     outcome.and_then(|outcome| outcome.get(name)?.as_str()).unwrap_or_default().to_owned()
+}
+
+/// The tables that VACUUM ANALYZE had to leave without statistics.
+fn not_analyzed(run: &Run) -> String {
+    let outcome = run.step("vacuum").and_then(|(_, step)| step.outcome.as_ref());
+    let tables = outcome.and_then(|outcome| outcome.get("not_analyzed")?.as_array());
+    let tables: Vec<&str> = tables.into_iter().flatten().filter_map(Value::as_str).collect();
+    if tables.is_empty() { String::new() } else { format!("; not analyzed: {}", tables.join(", ")) }
 }
 
 fn dropped(run: &Run, database: &str, dbname: &str) -> String {
