@@ -256,14 +256,15 @@ const ENCODINGS: &[(&str, char)] = &[
     ("WIN1258", '₫'),
 ];
 
-/// Encodings that no server has, but a dump may: in them, a character may hold a byte that is ASCII.
+/// Encodings that no server has, but a dump may: in them, a character may hold a byte that is ASCII. Not so in JOHAB, as
+/// PostgreSQL has it: there it takes those only whose bytes are all within the range of EUC (pg_johab_verifychar in wchar.c).
 const OF_CLIENTS: &[(&str, char)] = &[
     ("SJIS", '表'),
     ("GB18030", '中'),
     ("BIG5", '功'),
     ("GBK", '郳'),
     ("UHC", '한'),
-    ("JOHAB", '한'),
+    ("JOHAB", '미'),
     ("SHIFT_JIS_2004", '表'),
 ];
 

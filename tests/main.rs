@@ -37,6 +37,7 @@ mod journal_on_postgres;
 mod journal_upkeep;
 mod killed;
 mod kinds;
+mod large;
 mod listings;
 mod live;
 mod manual;
