@@ -37,14 +37,19 @@ pub use self::sum::parse_sha256;
 /// How many files one listing may name. With the limit on a page's length this bounds the memory a page can cost.
 const MAX_FILES: usize = 1_000_000;
 
+/// The contents of a dump that is a folder (`pg_dump -Fd`).
+const TOC: &str = "toc.dat";
+
 /// What the name of a sum ends in, after the whole name of the file it speaks of.
 const SHA256: &str = ".sha256";
 
 /// The files of one folder, sorted by name, each name once.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Listing {
-    /// The files; folders and links that lead elsewhere are left out.
+    /// The files; links that lead elsewhere are left out.
     pub files: Vec<ListedFile>,
+    /// The folders in it, by their names, and where each lists what is in it.
+    pub folders: BTreeMap<String, Url>,
     /// The page that goes on from here, when the server lists the folder in several.
     pub next: Option<Url>,
 }
@@ -68,11 +73,11 @@ pub struct ListedFile {
 /// A dump of one database.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Backup {
-    /// The dump's file name, `<dbname>.YYYY-MM-DD.dump`.
+    /// The dump's file name, as [`DumpName`] has it; that of a folder ends in `/`.
     pub name: String,
     /// The day in its name.
     pub date: Date,
-    /// Where the dump is.
+    /// Where the dump is; of a folder, where its contents are.
     pub url: Url,
     /// Its size in bytes as the listing has it.
     pub size_hint: Option<u64>,
@@ -130,19 +135,22 @@ fn parse_within(
             return Err(ListingError::NotAListing { url: without_password(final_url), found });
         }
     }
-    Ok(Listing { files: files.finish()?, next })
+    let (files, folders) = files.finish()?;
+    Ok(Listing { files, folders, next })
 }
 
 impl Listing {
     /// Adds the page that `next` led to; a name that is already there stays as it is.
     pub fn append(&mut self, page: Self) {
         self.files.extend(page.files);
+        self.folders.extend(page.folders);
         sort_and_dedup(&mut self.files);
         self.next = page.next;
     }
 }
 
-/// The dumps of one database, oldest first: the files named `<dbname>.YYYY-MM-DD.dump` and nothing more or less.
+/// The dumps of one database, oldest first: the files whose names are a [`DumpName`] of it, and nothing more or less. Of
+/// several of one day the preferred one comes first.
 #[must_use]
 pub fn dumps(listing: &Listing, dbname: &str) -> Vec<Backup> {
     let sums: BTreeMap<&str, &Url> =
@@ -162,7 +170,20 @@ pub fn dumps(listing: &Listing, dbname: &str) -> Vec<Backup> {
             })
         })
         .collect();
-    found.sort_by_key(|backup| backup.date);
+    let preference =
+        |name: &str| DumpName::parse(name).map_or(DumpName::FOLDER_PREFERENCE, |name| name.preference());
+    found.extend(listing.folders.iter().filter_map(|(name, url)| {
+        Some(Backup {
+            date: DumpName::date_of_folder(dbname, name)?,
+            name: format!("{name}/"),
+            url: url.join(TOC).ok()?,
+            size_hint: None,
+            exact: false,
+            modified: None,
+            sha256: None,
+        })
+    }));
+    found.sort_by_cached_key(|backup| (backup.date, preference(&backup.name)));
     found
 }
 
@@ -173,7 +194,8 @@ pub fn dumps(listing: &Listing, dbname: &str) -> Vec<Backup> {
 pub fn choose<'a>(backups: &'a [Backup], dbname: &str, wanted: DateChoice) -> Result<&'a Backup, NoBackup> {
     let chosen = match wanted {
         DateChoice::Exact(date) => backups.iter().find(|backup| backup.date == date),
-        DateChoice::Latest => backups.iter().max_by_key(|backup| backup.date),
+        // Of several that are the latest, the first.
+        DateChoice::Latest => backups.iter().rev().max_by_key(|backup| backup.date),
         DateChoice::Oldest => backups.iter().min_by_key(|backup| backup.date),
     };
     chosen.ok_or_else(|| {

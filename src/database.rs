@@ -66,16 +66,26 @@ impl fmt::Display for DatedName {
     }
 }
 
+/// What the name of a dump's file may end in; of several of one day the first is preferred, and plain SQL, of which nothing
+/// can be left out, comes last.
+pub const DUMP_ENDINGS: [&str; 8] =
+    [".dump", ".tar", ".tar.zst", ".tar.gz", ".tgz", ".sql", ".sql.zst", ".sql.gz"];
+
+/// What the name of a dump that is a folder may end in, if in anything.
+const FOLDER_ENDINGS: [&str; 2] = [".dump", ".dir"];
+
 /// The name of a dump's file, `shop.2026-11-21.dump`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct DumpName {
     dbname: String,
     date: Date,
+    /// Its place in [`DUMP_ENDINGS`].
+    ending: usize,
 }
 
 impl DumpName {
-    /// Makes the name. Fails where `dbname` is empty or holds what no file name can, a NUL or a `/`, and where the
-    /// year does not have four digits.
+    /// Makes the name of a `.dump`. Fails where `dbname` is empty or holds what no file name can, a NUL or a `/`, and where
+    /// the year does not have four digits.
     pub fn new(dbname: &str, date: Date) -> Result<DumpName, NameError> {
         if dbname.is_empty() || dbname.contains(['\0', '/']) {
             return Err(NameError::NotAName { base: dbname.to_owned() });
@@ -83,18 +93,29 @@ impl DumpName {
         if date.year() < 0 {
             return Err(NameError::Year { date });
         }
-        Ok(DumpName { dbname: dbname.to_owned(), date })
+        Ok(DumpName { dbname: dbname.to_owned(), date, ending: 0 })
     }
 
     /// Takes a file's name apart; `None` for every other name, `….dump.part` and `….dump.sha256` among them.
     pub fn parse(file_name: &str) -> Option<DumpName> {
-        let (dbname, date) = file_name.strip_suffix(".dump")?.rsplit_once('.')?;
-        DumpName::new(dbname, dashed_date(date)?).ok()
+        DUMP_ENDINGS.iter().enumerate().find_map(|(ending, suffix)| {
+            let (dbname, date) = file_name.strip_suffix(suffix)?.rsplit_once('.')?;
+            Some(DumpName { ending, ..DumpName::new(dbname, dashed_date(date)?).ok()? })
+        })
     }
 
     /// The date of `file_name`, if it is a dump of exactly `dbname`.
     pub fn date_of(dbname: &str, file_name: &str) -> Option<Date> {
         DumpName::parse(file_name).filter(|dump| dump.dbname == dbname).map(|dump| dump.date)
+    }
+
+    /// Which number a folder has where several dumps of one day are told apart by [`DumpName::preference`].
+    pub const FOLDER_PREFERENCE: usize = 1;
+
+    /// The date of a folder of that name, if it is a dump of exactly `dbname`: as a `.dump`'s, or with another ending or none.
+    pub fn date_of_folder(dbname: &str, name: &str) -> Option<Date> {
+        let bare = FOLDER_ENDINGS.iter().find_map(|ending| name.strip_suffix(ending)).unwrap_or(name);
+        DumpName::date_of(dbname, &format!("{bare}.dump"))
     }
 
     /// The database's undated name.
@@ -106,12 +127,23 @@ impl DumpName {
     pub fn date(&self) -> Date {
         self.date
     }
+
+    /// Which of several dumps of one day is preferred: the one with the smallest number.
+    pub fn preference(&self) -> usize {
+        self.ending
+    }
+
+    /// Whether the name says that it is plain SQL, compressed or not.
+    pub fn is_sql(&self) -> bool {
+        DUMP_ENDINGS.get(self.ending).is_some_and(|ending| ending.starts_with(".sql"))
+    }
 }
 
 impl fmt::Display for DumpName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (year, month, day) = (self.date.year(), self.date.month(), self.date.day());
-        write!(f, "{}.{year:04}-{month:02}-{day:02}.dump", self.dbname)
+        let ending = DUMP_ENDINGS.get(self.ending).copied().unwrap_or_default();
+        write!(f, "{}.{year:04}-{month:02}-{day:02}{ending}", self.dbname)
     }
 }
 

@@ -32,6 +32,7 @@ mod failures;
 mod far;
 mod filtering;
 mod follow;
+mod formats;
 mod init;
 mod journal_on_postgres;
 mod journal_upkeep;

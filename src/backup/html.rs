@@ -138,6 +138,7 @@ impl HtmlPage<'_, '_> {
         let Some(href) = self.href.take() else { return };
         self.end_row();
         let hints = self.lead.take().and_then(|lead| lead_hints(&lead)).unwrap_or_default();
+        self.files.add_folder_behind(&href);
         self.row = self.files.file_behind(&href).map(|(name, url)| Row {
             name,
             url,

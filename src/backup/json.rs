@@ -37,6 +37,10 @@ struct JsonEntry<'a> {
 }
 
 impl JsonEntry<'_> {
+    fn is_folder(&self) -> bool {
+        self.is_dir || self.kind.as_deref() == Some("directory")
+    }
+
     fn is_file(&self) -> bool {
         !self.is_dir && self.kind.as_deref().is_none_or(|kind| kind == "file")
     }
@@ -100,6 +104,8 @@ impl<'de> Visitor<'de> for JsonPage<'_, '_> {
         while let Some(entry) = entries.next_element::<JsonEntry<'de>>()? {
             if entry.is_file() {
                 self.add(&entry);
+            } else if entry.is_folder() {
+                self.files.add_folder_here(&entry.name);
             }
             if self.files.too_many {
                 while entries.next_element::<IgnoredAny>()?.is_some() {}

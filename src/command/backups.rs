@@ -188,6 +188,8 @@ impl Line {
         let of_page = dump.modified.filter(|_| dump.exact);
         let instant =
             of_page.and_then(|at| at.to_zoned_datetime(TimeZone::UTC).ok()).map(|at| at.timestamp());
+        // Of a folder only the contents were looked at.
+        let meta = meta.filter(|_| !dump.name.ends_with('/'));
         let length = meta.as_ref().and_then(|meta| meta.length);
         Line {
             date: dump.date,
@@ -216,7 +218,7 @@ impl Line {
 /// The dumps in tmpdir, newest first.
 fn local(target: &Target) -> Result<Vec<Line>, Error> {
     let mut lines = Vec::new();
-    for path in disk::files_with_suffix(&target.tmpdir, ".dump")? {
+    for path in disk::files_with_suffix(&target.tmpdir, "")? {
         let Some((name, date)) = dump_of(target, &path) else { continue };
         let Some((_, length)) = disk::file_at(&path)? else { continue };
         let sum = disk::exists(&disk::with_suffix(&path, ".sha256"));

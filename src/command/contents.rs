@@ -11,12 +11,15 @@ use super::restore::rules;
 use super::{App, Typed, backups};
 use crate::backup;
 use crate::config::Target;
-use crate::contents::{Contents, Entry, Rules, Section, Selection, filter, trigger_functions};
+use crate::contents::{
+    Contents, ContentsError, Entry, Found, Rules, Section, Selection, TOC, filter, trigger_functions,
+};
 use crate::database::{DateWord, DumpName};
 use crate::error::{Error, ExitCode};
 use crate::report::{Cell, Column, Listing};
+use crate::world::archive::{self, ArchiveError};
 use crate::world::web::{Web, WebError};
-use crate::world::{archive, disk};
+use crate::world::{disk, files};
 
 /// `catalog`.
 #[derive(Debug, Args)]
@@ -72,7 +75,7 @@ impl Dump {
     async fn contents(&self, app: &App, target: &Target) -> Result<Contents, Error> {
         match &self.dumpfile {
             None => of_backup(app, target, target.default_date.into()).await,
-            Some(path) if disk::exists(path) => Ok(archive::local(path).map_err(Failure::from)?),
+            Some(path) if disk::exists(path) => Ok(of_file(path).await.map_err(Failure::from)?),
             Some(path) => match word(target, path) {
                 Some(word) => of_backup(app, target, word).await,
                 None => Err(Error::new(ExitCode::MISSING, format!("there is no file {}", path.display()))
@@ -88,16 +91,41 @@ fn word(target: &Target, typed: &Path) -> Option<DateWord> {
     DumpName::date_of(&target.dbname, typed).map(DateWord::Exact).or_else(|| typed.parse().ok())
 }
 
+/// The contents of a dump on this machine. Of plain SQL and what is compressed there are none.
+async fn of_file(path: &Path) -> Result<Contents, ArchiveError> {
+    match archive::local(path) {
+        Err(ArchiveError::Unfit { source: ContentsError::NotAnArchive { found }, .. })
+            if found == Found::Tar || (found == Found::Folder && disk::exists(&path.join(TOC))) =>
+        {
+            Ok(files::local(path).await?.contents)
+        }
+        contents => contents,
+    }
+}
+
+/// The contents of what is at a URL.
+async fn at_url(web: &Web, url: &url::Url) -> Result<Contents, ArchiveError> {
+    match archive::remote(web, url, None).await {
+        Ok(head) => Ok(head.contents),
+        Err(ArchiveError::Unfit { source: ContentsError::NotAnArchive { found }, name }) => {
+            match files::remote(web, url, &web.head(url).await?, found).await? {
+                Some(assembled) => Ok(assembled.contents),
+                None => Err(ArchiveError::Unfit { source: ContentsError::NotAnArchive { found }, name }),
+            }
+        }
+        Err(error) => Err(error),
+    }
+}
+
 /// The contents of a backup on the server. One that is not in the folder itself may be listed elsewhere.
 async fn of_backup(app: &App, target: &Target, word: DateWord) -> Result<Contents, Error> {
     let web = backups::web(app, target)?;
     let found = backups::find(app, &web, target, word).await?;
-    match archive::remote(&web, &found.url, None).await {
-        Ok(head) => Ok(head.contents),
-        Err(archive::ArchiveError::Web(WebError::NotFound { .. } | WebError::Status { code: 403, .. })) => {
+    match at_url(&web, &found.url).await {
+        Ok(contents) => Ok(contents),
+        Err(ArchiveError::Web(WebError::NotFound { .. } | WebError::Status { code: 403, .. })) => {
             let url = listed(&web, target, found.date).await?;
-            let head = archive::remote(&web, &url, None).await;
-            Ok(head.map_err(Failure::from)?.contents)
+            Ok(at_url(&web, &url).await.map_err(Failure::from)?)
         }
         Err(error) => Err(Failure::from(error).into()),
     }

@@ -1,6 +1,6 @@
 //! `restore`, `load` and `fetch`: what begins with a backup.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::Args;
@@ -8,13 +8,16 @@ use jiff::civil::Date;
 use journal::store::Store;
 
 use super::{App, Typed, absolute, backups};
-use crate::backup;
+use crate::backup::{self, DateChoice};
 use crate::config::{Replication, Target, Verify};
-use crate::contents::Rules;
+use crate::contents::{Packing, Rules, TOC};
 use crate::database::{DateWord, DumpName};
 use crate::error::{Error, ExitCode};
 use crate::plan::{self, Wishes};
+use crate::step::load::Seems;
+use crate::world::archive::{self, Form};
 use crate::world::disk;
+use crate::world::source::Source;
 
 /// `restore`.
 #[derive(Debug, Args)]
@@ -31,7 +34,7 @@ pub struct Restore {
 pub struct Load {
     /// Section of the configuration
     dbname: String,
-    /// A dump made by pg_dump -Fc
+    /// A dump made by pg_dump: a file of any of its formats, plain SQL and tar also compressed, or a folder
     filename: PathBuf,
     /// The copy's date, when the file's name does not tell
     #[arg(long)]
@@ -57,7 +60,9 @@ impl Restore {
         let settings = app.settings(&target, date)?;
         let listed_at = backups::folder(&target);
         let command = Typed::new("restore", &[Some(&self.dbname), self.date.as_deref()]);
-        with_rules(app, &target, command, |wishes| plan::restore(settings, wishes, backup, listed_at)).await
+        let seems = seems_by_name(&backup);
+        let plan = |wishes| plan::restore(settings, Wishes { seems, ..wishes }, backup, listed_at);
+        with_rules(app, &target, command, plan).await
     }
 }
 
@@ -80,7 +85,9 @@ impl Load {
         let settings = app.settings(&target, date)?;
         let typed = self.filename.to_string_lossy().into_owned();
         let command = Typed::new("load", &[Some(&self.dbname), Some(&typed), self.date.as_deref()]);
-        with_rules(app, &target, command, |wishes| plan::load(settings, wishes, dump)).await
+        let seems = seems_by_content(&dump).await;
+        let plan = |wishes| plan::load(settings, Wishes { seems, ..wishes }, dump);
+        with_rules(app, &target, command, plan).await
     }
 }
 
@@ -104,20 +111,23 @@ async fn with_rules(
     command: Typed,
     plan: impl FnOnce(Wishes) -> plan::Plan,
 ) -> Result<ExitCode, Error> {
-    let rules = serde_json::to_vec(&rules(target)?)
+    let rules = rules(target)?;
+    let filtered = !rules.keep_everything();
+    let rules = serde_json::to_vec(&rules)
         .map_err(|error| Error::new(ExitCode::USAGE, "the filter cannot be stored").because(error))?;
     if app.global.dry_run {
-        let wishes = wishes(target, journal::event::Hash::of(&rules).to_string());
+        let wishes = wishes(target, journal::event::Hash::of(&rules).to_string(), filtered);
         return app.carry_out(target, command, plan(wishes)).await;
     }
     let store: Arc<dyn Store> = app.store(Some(&target.section))?;
     let hash = store.attach(&rules).await?;
-    app.carry_out_in(store, target, command, plan(wishes(target, hash.to_string()))).await
+    app.carry_out_in(store, target, command, plan(wishes(target, hash.to_string(), filtered))).await
 }
 
-fn wishes(target: &Target, rules: String) -> Wishes {
+fn wishes(target: &Target, rules: String, filtered: bool) -> Wishes {
     Wishes {
         rules,
+        filtered,
         sql: target.sql_path.as_ref().map(|path| path.join(&target.section)),
         jobs: target.restore_jobs,
         single_transaction: target.pg_restore_st,
@@ -127,6 +137,7 @@ fn wishes(target: &Target, rules: String) -> Wishes {
         vacuum: target.restore_vacuum,
         switch: target.auto_switch,
         keep_dump: !target.remove_dump,
+        seems: None,
         fast: target.fast && target.verify == Verify::Blocks && target.remove_dump && !target.pg_restore_st,
     }
 }
@@ -148,6 +159,31 @@ pub(super) fn rules(target: &Target) -> Result<Rules, Error> {
     })
 }
 
+/// What a backup seems to be by the name that ends its URL; nothing when it seems to be an archive.
+fn seems_by_name(url: &str) -> Option<Seems> {
+    let name = url.rsplit('/').next()?;
+    if name == TOC {
+        return Some(Seems::Folder);
+    }
+    match DumpName::parse(name)? {
+        dump if dump.is_sql() => Some(Seems::Sql),
+        _ if name.ends_with(".tar") => Some(Seems::Tar),
+        _ if name.ends_with(".dump") => None,
+        _ => Some(Seems::PackedTar),
+    }
+}
+
+/// What a dump on this machine seems to be. What is wrong with it is told by the run.
+async fn seems_by_content(dump: &Path) -> Option<Seems> {
+    match archive::form_of(&Source::local(dump.to_owned()).ok()?).await.ok()? {
+        Form::Archive => None,
+        Form::Tar(Packing::Plain) => Some(Seems::Tar),
+        Form::Tar(_) => Some(Seems::PackedTar),
+        Form::Folder => Some(Seems::Folder),
+        Form::Sql(_) => Some(Seems::Sql),
+    }
+}
+
 /// The date that a word means among the backups, and the URL of that day's, as it may be stored.
 async fn wanted_backup(
     app: &App,
@@ -156,6 +192,14 @@ async fn wanted_backup(
     default: DateWord,
 ) -> Result<(Date, String), Error> {
     let word = typed.map_or(Ok(default), str::parse)?;
-    let found = backups::find(app, &backups::web(app, target)?, target, word).await?;
+    let web = backups::web(app, target)?;
+    let found = backups::find(app, &web, target, word).await?;
+    if app.global.dry_run {
+        // A run looks for itself; here it is told what it would find, if the server tells.
+        let dumps = backups::listed(&web, target).await.unwrap_or_default();
+        if let Ok(dump) = backup::choose(&dumps, &target.dbname, DateChoice::Exact(found.date)) {
+            return Ok((found.date, backup::to_store(&dump.url)));
+        }
+    }
     Ok((found.date, backup::to_store(&found.url)))
 }

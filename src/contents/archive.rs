@@ -13,7 +13,10 @@ use super::error::{ContentsError, Found};
 
 const OLDEST: ArchiveVersion = ArchiveVersion::new(1, 12, 0);
 const NEWEST: ArchiveVersion = ArchiveVersion::new(1, 16, 0);
-const CUSTOM_FORMAT: u8 = 1;
+/// Formats, as `ArchiveFormat` of pg_backup.h numbers them.
+pub(super) const CUSTOM_FORMAT: u8 = 1;
+const TAR_FORMAT: u8 = 3;
+const DIRECTORY_FORMAT: u8 = 5;
 
 /// The most that contents may take: those of 10,000 tables take 23 MB.
 const LIMIT: u64 = 512 * 1024 * 1024;
@@ -139,6 +142,9 @@ impl Extent {
 pub(super) struct Shape {
     pub(super) version: ArchiveVersion,
     pub(super) offset_size: usize,
+    /// Whether each entry names the file that has its data: contents of a folder or a tar file, where data has no place
+    /// behind them.
+    pub(super) names_files: bool,
 }
 
 impl Shape {
@@ -155,7 +161,7 @@ impl Shape {
 
 impl Default for Shape {
     fn default() -> Self {
-        Self { version: OLDEST, offset_size: 8 }
+        Self { version: OLDEST, offset_size: 8, names_files: false }
     }
 }
 
@@ -190,19 +196,19 @@ impl Layout {
     }
 }
 
-struct Walk<'a, R> {
+pub(super) struct Walk<'a, R> {
     reader: &'a mut R,
-    bytes: Vec<u8>,
+    pub(super) bytes: Vec<u8>,
     strings: Vec<Range<usize>>,
-    shape: Shape,
+    pub(super) shape: Shape,
 }
 
 impl<'a, R: Read> Walk<'a, R> {
-    fn new(reader: &'a mut R, shape: Shape) -> Self {
+    pub(super) fn new(reader: &'a mut R, shape: Shape) -> Self {
         Self { reader, bytes: Vec::new(), strings: Vec::new(), shape }
     }
 
-    fn header(&mut self) -> Result<(), ContentsError> {
+    pub(super) fn header(&mut self) -> Result<(), ContentsError> {
         self.magic()?;
         self.shape.version = ArchiveVersion::new(self.byte()?, self.byte()?, self.byte()?);
         if self.shape.version > NEWEST {
@@ -222,12 +228,12 @@ impl<'a, R: Read> Walk<'a, R> {
             return Err(ContentsError::Unsupported { what: format!("offsets of {offset_size} bytes") });
         }
         self.shape.offset_size = usize::from(offset_size);
-        match self.byte()? {
-            CUSTOM_FORMAT => {}
-            3 | 5 => {
+        match (self.byte()?, self.shape.names_files) {
+            (CUSTOM_FORMAT, false) | (TAR_FORMAT | DIRECTORY_FORMAT, true) => {}
+            (TAR_FORMAT | DIRECTORY_FORMAT, false) => {
                 return Err(ContentsError::NotAnArchive { found: Found::DirectoryToc });
             }
-            other => {
+            (other, _) => {
                 return Err(ContentsError::Unsupported { what: format!("archive format {other}") });
             }
         }
@@ -256,7 +262,7 @@ impl<'a, R: Read> Walk<'a, R> {
     }
 
     /// What stands between header and entries: when and where the dump was made. Gives the number of entries.
-    fn preamble(&mut self) -> Result<i64, ContentsError> {
+    pub(super) fn preamble(&mut self) -> Result<i64, ContentsError> {
         const TIMESTAMP_FIELDS: usize = 7;
         for _ in 0..TIMESTAMP_FIELDS {
             self.integer()?;
@@ -271,6 +277,17 @@ impl<'a, R: Read> Walk<'a, R> {
     }
 
     fn entry(&mut self) -> Result<(), ContentsError> {
+        self.fields()?;
+        if self.shape.names_files {
+            self.string()?;
+        } else {
+            self.take(1 + self.shape.offset_size)?;
+        }
+        Ok(())
+    }
+
+    /// An entry up to where it says where its data is.
+    pub(super) fn fields(&mut self) -> Result<(), ContentsError> {
         // Dump id, and whether the entry has data.
         self.integer()?;
         self.integer()?;
@@ -295,7 +312,6 @@ impl<'a, R: Read> Walk<'a, R> {
                 return Err(ContentsError::Damaged { what: "a dependency without an id".to_owned() });
             }
         }
-        self.take(1 + self.shape.offset_size)?;
         Ok(())
     }
 
@@ -307,7 +323,7 @@ impl<'a, R: Read> Walk<'a, R> {
     }
 
     /// A length and that many bytes. A negative length is a null.
-    fn string(&mut self) -> Result<Option<Range<usize>>, ContentsError> {
+    pub(super) fn string(&mut self) -> Result<Option<Range<usize>>, ContentsError> {
         let Ok(length) = usize::try_from(self.integer()?) else {
             return Ok(None);
         };

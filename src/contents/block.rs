@@ -40,6 +40,49 @@ fn integer(bytes: &[u8]) -> i64 {
     if *sign == 0 { magnitude } else { -magnitude }
 }
 
+/// The frame of a block that is made here, to be written around what it holds.
+#[derive(Debug, Clone, Copy)]
+pub struct BlockFrame;
+
+impl BlockFrame {
+    /// The end of chunks, or of large objects: a length, or an OID, of zero.
+    pub const END: [u8; INTEGER] = [0; INTEGER];
+
+    /// The beginning of a block of rows.
+    #[must_use]
+    pub fn rows(dump_id: i32) -> Vec<u8> {
+        Self::of(DATA, dump_id)
+    }
+
+    /// The beginning of a block of large objects.
+    #[must_use]
+    pub fn large_objects(dump_id: i32) -> Vec<u8> {
+        Self::of(LARGE_OBJECTS, dump_id)
+    }
+
+    /// What stands before the chunks of a large object. OIDs of 2^31 and more are written as numbers below zero, as
+    /// `WriteInt` in pg_backup_archiver.c has them.
+    #[must_use]
+    pub fn oid(oid: u32) -> Vec<u8> {
+        Self::signed(i64::from(oid.cast_signed()))
+    }
+
+    /// What stands before a chunk of so many bytes.
+    #[must_use]
+    pub fn chunk(length: usize) -> Vec<u8> {
+        Self::signed(i64::try_from(length).unwrap_or(i64::MAX))
+    }
+
+    fn of(kind: u8, dump_id: i32) -> Vec<u8> {
+        [&[kind][..], &Self::signed(i64::from(dump_id))].concat()
+    }
+
+    fn signed(value: i64) -> Vec<u8> {
+        let magnitude = value.unsigned_abs().to_le_bytes();
+        std::iter::once(u8::from(value < 0)).chain(magnitude.into_iter().take(INTEGER_SIZE)).collect()
+    }
+}
+
 /// What is wrong with a block.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BlockError {
@@ -256,6 +299,25 @@ mod tests {
             foreign[at] = byte;
             assert_eq!(taken(&foreign, None, 64), Err(BlockError::Foreign { kind, found, wanted: 7 }));
         }
+    }
+
+    #[test]
+    fn what_is_framed_here_is_a_block() {
+        let rows_here = [
+            BlockFrame::rows(7),
+            BlockFrame::chunk(3),
+            b"abc".to_vec(),
+            BlockFrame::chunk(2),
+            b"de".to_vec(),
+            BlockFrame::END.to_vec(),
+        ];
+        assert_eq!(rows_here.concat(), rows());
+        let end = || BlockFrame::END.to_vec();
+        let first = [BlockFrame::oid(16), BlockFrame::chunk(2), b"xy".to_vec(), end()];
+        let objects_here =
+            [BlockFrame::large_objects(7), first.concat(), BlockFrame::oid(17), end(), end()].concat();
+        assert_eq!(objects_here, large_objects());
+        assert_eq!(BlockFrame::oid(u32::MAX), [1, 1, 0, 0, 0]);
     }
 
     #[test]

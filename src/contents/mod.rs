@@ -9,6 +9,9 @@
 //! - `runs` knows which functions run while an entry is restored;
 //! - `rules` are what is wanted, `filter` decides, `selection` answers questions about the outcome, `list` prints it;
 //! - `reader` says which versions of pg_restore can load it;
+//! - `script` looks at a dump in plain SQL on its way to psql;
+//! - `toc` makes the contents of a folder or a tar file into those of an archive, `tar` finds the files in a tar file, `packing` says how they are
+//!   compressed;
 //! - `triggers` are followed to their functions;
 //! - `parts` divides what is kept for a restore piece by piece, `schedule` says which comes next, `excerpt` makes the small archive of a piece, and `block`
 //!   looks at its rows as they come.
@@ -21,13 +24,17 @@ mod filter;
 mod globals;
 mod list;
 mod needs;
+mod packing;
 mod parts;
 mod reader;
 mod rules;
 mod runs;
 mod schedule;
+mod script;
 mod selection;
 mod sql;
+mod tar;
+mod toc;
 mod triggers;
 
 use std::collections::HashSet;
@@ -37,18 +44,22 @@ use std::io::Read;
 use serde::{Deserialize, Serialize};
 
 pub use self::archive::Extent;
-pub use self::block::{Block, BlockError, BlockHead};
+pub use self::block::{Block, BlockError, BlockFrame, BlockHead};
 pub use self::error::{ContentsError, Found};
 pub use self::excerpt::{Original, Piece};
 pub use self::filter::filter;
 pub use self::globals::{Global, Globals, GlobalsError, Part};
+pub use self::packing::Packing;
 pub use self::parts::{
     LARGE, Lock, MOST_TABLES, Part as RestorePart, PartKind, Place, Rows, TOGETHER, parts, preamble,
 };
 pub use self::reader::{Readers, major};
 pub use self::rules::Rules;
 pub use self::schedule::Schedule;
+pub use self::script::{Script, ScriptError};
 pub use self::selection::{Dropped, Reason, Selection, Warning};
+pub use self::tar::{TAR_BLOCK, TarError, TarMember, TarNext, TarWalk};
+pub use self::toc::{FolderToc, TOC};
 pub use self::triggers::{TriggerFunction, trigger_functions};
 pub use libpgdump::format::ArchiveMetadata;
 pub use libpgdump::{ArchiveVersion, CompressionAlgorithm, Entry, ObjectType, OffsetState, Section};

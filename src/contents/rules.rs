@@ -19,6 +19,14 @@ pub struct Rules {
     pub tables_nodata_named: BTreeMap<String, String>,
 }
 
+impl Rules {
+    /// Whether nothing is left out by them, whatever the dump.
+    #[must_use]
+    pub fn keep_everything(&self) -> bool {
+        *self == Rules::default()
+    }
+}
+
 impl PartialEq for Rules {
     fn eq(&self, other: &Self) -> bool {
         self.schemas == other.schemas

@@ -9,7 +9,7 @@ use super::sql::{self, Token};
 use super::{Contents, Entry, ObjectType, QualifiedName, qualified_name};
 
 /// The entries of a dump, divided into what is restored and what is not.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Selection {
     /// Dump ids of what is restored, in the archive's order.
     pub kept: Vec<i32>,
@@ -285,7 +285,7 @@ pub(super) fn is_not_valid(entry: &Entry) -> bool {
 
 /// `GRANT … TO role [WITH GRANT OPTION]`, `REVOKE … FROM role`, `GRANTED BY role`, `FOR ROLE role`, and
 /// `SET SESSION AUTHORIZATION role`: roles by the keywords before them, which no unquoted name can be taken for.
-fn roles_of_privileges(tokens: &[Token]) -> Vec<String> {
+pub(super) fn roles_of_privileges(tokens: &[Token]) -> Vec<String> {
     let mut roles = Vec::new();
     for (at, token) in tokens.iter().enumerate() {
         let before = at.checked_sub(1).and_then(|before| tokens.get(before));

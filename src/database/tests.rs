@@ -45,6 +45,18 @@ fn a_dump_belongs_to_its_database_only() {
     let day = date(2026, 11, 21);
     assert_eq!(DumpName::new("shop", day).unwrap().to_string(), "shop.2026-11-21.dump");
     assert_eq!(DumpName::date_of("shop.eu", "shop.eu.2026-11-21.dump"), Some(day));
+    for ending in DUMP_ENDINGS {
+        let name = format!("shop.2026-11-21{ending}");
+        assert_eq!(DumpName::date_of("shop", &name), Some(day));
+        assert_eq!(DumpName::parse(&name).unwrap().to_string(), name);
+        assert_eq!(DumpName::parse(&name).unwrap().is_sql(), name.contains(".sql"));
+    }
+    for folder in ["shop.2026-11-21", "shop.2026-11-21.dump", "shop.2026-11-21.dir"] {
+        assert_eq!(DumpName::date_of_folder("shop", folder), Some(day), "{folder}");
+    }
+    for folder in ["shop", "shop.2026-11-21.tar", "shop_eu.2026-11-21", "shop.2026-11-21.old"] {
+        assert_eq!(DumpName::date_of_folder("shop", folder), None, "{folder}");
+    }
     for name in [
         "shop.eu.2026-11-21.dump",
         "shop.2026-11-21.dump.part",

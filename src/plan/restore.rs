@@ -14,6 +14,8 @@ use crate::step::{Settings, bouncer, catalog, check, load as load_step, parts, s
 pub struct Wishes {
     /// The attachment that holds the filter's rules.
     pub rules: String,
+    /// Whether these rules may leave something out.
+    pub filtered: bool,
     /// `sql_path/<section>`.
     pub sql: Option<PathBuf>,
     /// `restore_jobs`.
@@ -32,6 +34,8 @@ pub struct Wishes {
     pub switch: bool,
     /// Not `remove_dump`.
     pub keep_dump: bool,
+    /// What the dump seems to be, when that is no archive.
+    pub seems: Option<load_step::Seems>,
     /// `fast`, where nothing else that is wanted needs the dump as a file.
     pub fast: bool,
 }
@@ -45,12 +49,13 @@ pub fn restore(settings: Settings, wishes: Wishes, backup: String, listed_at: St
         bouncer: true,
         programs: true,
         by_parts: wishes.fast,
+        filtered: wishes.filtered,
         ..Wanted::default()
     };
     let keep = wishes.keep_dump;
     let begun = Plan::new(settings).preflight(&wanted).create_database(false).bouncer_add();
     let begun =
-        if wishes.fast { begun.then("contents", "contents", &Detail::new(), Effect::None) } else { begun };
+        if wishes.fast { begun.then("contents", "contents", &seeming(&wishes), Effect::None) } else { begun };
     let begun = begun.fetch(keep, wishes.fast, wishes.stall_after);
     from_catalog_on(begun, wishes, None)
 }
@@ -62,10 +67,16 @@ pub fn load(settings: Settings, wishes: Wishes, dump: PathBuf) -> Plan {
         database: Database::AbsentOrEmpty,
         bouncer: true,
         programs: true,
+        filtered: wishes.filtered,
         ..Wanted::default()
     };
     let begun = Plan::new(settings).preflight(&wanted).create_database(true).bouncer_add();
     from_catalog_on(begun, Wishes { fast: false, ..wishes }, Some(dump))
+}
+
+/// What is told of the dump before it was looked at.
+fn seeming(wishes: &Wishes) -> Detail {
+    wishes.seems.map(|seems| write(&serde_json::json!({ "seems": seems }))).unwrap_or_default()
 }
 
 fn from_catalog_on(begun: Plan, wishes: Wishes, dump: Option<PathBuf>) -> Plan {
@@ -79,14 +90,15 @@ fn from_catalog_on(begun: Plan, wishes: Wishes, dump: Option<PathBuf>) -> Plan {
         vacuum,
         switch,
         fast,
+        seems,
         stall_after,
         ..
     } = wishes;
     let (restore, given) = if fast {
         let stall_after_ms = millis(stall_after);
-        ("parts", write(&parts::Given { jobs, single_transaction, stall_after_ms }))
+        ("parts", write(&parts::Given { jobs, single_transaction, seems, stall_after_ms }))
     } else {
-        ("load", write(&load_step::Given { jobs, single_transaction }))
+        ("load", write(&load_step::Given { jobs, single_transaction, seems }))
     };
     let folder = |when: &str| sql.as_ref().map(|folder| folder.join(when));
     let files = |when: &str| sql::Given { folder: folder(when) };

@@ -92,6 +92,9 @@ pub(super) fn does(step: &PlannedStep, settings: &Settings) -> String {
         ),
         "switch" if !is("wanted") => "nothing: auto_switch is off".to_owned(),
         "switch" => format!("point {dbname} at {database} in {pgbouncer_conf}, and reload pgbouncer"),
+        "contents" if !text("seems").is_empty() => {
+            format!("read what the backup holds: {}", seems(&text("seems")))
+        }
         "contents" => {
             "read what the backup holds, and see whether its parts can be loaded straight from the server"
                 .to_owned()
@@ -120,6 +123,9 @@ pub(super) fn does(step: &PlannedStep, settings: &Settings) -> String {
         "globals" => "read the file; it must be one that pg_dumpall -g writes".to_owned(),
         "roles" => format!("make the roles that it has on {host}, and all about them; this cannot be undone"),
         "tablespaces" => "make its tablespaces, and all about them; this cannot be undone".to_owned(),
+        "load" | "parts" if text("seems") == "sql" => {
+            format!("psql all of the dump's SQL into {database}, in one transaction")
+        }
         "load" | "parts" => {
             let jobs = step.parameters.get("jobs").and_then(Value::as_u64).unwrap_or(1);
             let how = if is("single_transaction") {
@@ -166,6 +172,16 @@ pub(super) fn does(step: &PlannedStep, settings: &Settings) -> String {
         "resume" => format!("RESUME {database} in pgbouncer"),
         "cleanup" => "remove the files that were needed on the way".to_owned(),
         other => text(other),
+    }
+}
+
+/// What a backup seems to be, and by which way it then is loaded.
+fn seems(what: &str) -> &str {
+    match what {
+        "tar" => "it seems to be a tar file, whose files can be loaded straight from the server",
+        "packed_tar" => "it seems to be a compressed tar file, which comes through tmpdir",
+        "folder" => "it is a folder, whose files can be loaded straight from the server",
+        _ => "it seems to be plain SQL, which psql runs while it comes from the server",
     }
 }
 

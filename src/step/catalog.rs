@@ -2,19 +2,25 @@
 //! the journal, entry by entry, with the reason of each that is left out.
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
 use journal::event::{Detail, Failure};
 use journal::step::{Context, Intent, Observed, Step};
 use serde::{Deserialize, Serialize};
 
-use super::contents::{Way, way};
-use super::reader::{Reader, Source, choose};
+use super::contents::{Blocks, Head, Way, way};
+use super::reader::{self, Reader, choose};
 use super::{Heads, Secrets, Settings, fetch, outcome, read, server, shortened, write};
-use crate::contents::{Contents, QualifiedName, Rules, Selection, filter};
+use crate::contents::{Contents, Packing, QualifiedName, Rules, Selection, filter};
+use crate::world::disk::Growing;
 use crate::world::postgres::literal;
+use crate::world::source::Source;
+use crate::world::unpack::Unpacked;
 use crate::world::{archive, disk};
+
+/// What a compressed tar file is called when it is unpacked.
+const UNPACKED: &str = "unpacked.tar";
 
 /// The step.
 pub struct Catalog {
@@ -37,9 +43,28 @@ pub struct Given {
     pub rules: String,
 }
 
+/// What kind of dump is restored.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Form {
+    /// An archive: pg_dump -Fc.
+    #[default]
+    Archive,
+    /// Files, in a folder or a tar file: pg_dump -Fd and -Ft.
+    Files,
+    /// Plain SQL: pg_dump -Fp.
+    Sql,
+}
+
 /// What later steps know of the selection.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Selected {
+    /// What kind of dump it is.
+    #[serde(default)]
+    pub form: Form,
+    /// SHA-256 of the contents of a dump that consists of files, and of where they are, in hexadecimal.
+    #[serde(default)]
+    pub head_sha256: Option<String>,
     /// The dump, when it is on this machine.
     pub dump: Option<PathBuf>,
     /// The pg_restore that restores it. Runs of before there was a choice have none.
@@ -79,6 +104,9 @@ pub struct Expected {
     /// Whether they were read byte by byte, since they are not UTF-8.
     #[serde(default)]
     pub byte_by_byte: bool,
+    /// Whether nothing is known of these: a dump in plain SQL has no contents to tell.
+    #[serde(default)]
+    pub unknown: bool,
 }
 
 impl Expected {
@@ -94,6 +122,7 @@ impl Expected {
             not_valid: not_valid.iter().map(|entry| (text(&entry.namespace), text(&entry.tag))).collect(),
             encoding: contents.encoding(),
             byte_by_byte: contents.has_foreign_text(),
+            unknown: false,
         }
     }
 }
@@ -121,28 +150,110 @@ impl Catalog {
     }
 
     async fn select(&self, at: &Context<'_>) -> Result<Selected, Failure> {
-        match self.dump(at).await? {
-            Some(dump) => {
-                let contents = archive::local(&dump)?;
-                let source = Source { name: dump.display().to_string(), contents: &contents, head: None };
-                let reader = Some(choose(at, &self.settings, &source).await?);
-                let (selected, selection) = self.select_from(at, &contents).await?;
-                let text = selection.list(&contents);
-                let list = self.settings.workspace(at.run()).join("restore.list");
-                disk::make_private_folder(&self.settings.workspace(at.run()))?;
-                disk::write_whole(&list, text.as_bytes())?;
-                let list_sha256 = Some(disk::sha256(text.as_bytes()));
-                Ok(Selected { dump: Some(dump), reader, list: Some(list), list_sha256, ..selected })
+        let Some(dump) = self.dump(at).await? else {
+            if way(at).await? == Way::Sql {
+                return self.select_all(at, None, &super::backup(at).await?.url).await;
             }
-            None => {
-                let backup = super::backup(at).await?;
-                let head = self.heads.of(&self.secrets, &backup).await?;
-                let bytes = Some(head.original.bytes());
-                let source = Source { name: backup.url.clone(), contents: &head.contents, head: bytes };
-                let reader = Some(choose(at, &self.settings, &source).await?);
-                Ok(Selected { reader, ..self.select_from(at, &head.contents).await?.0 })
+            let backup = super::backup(at).await?;
+            let head = self.heads.of(&self.secrets, &backup).await?;
+            return self.select_from_head(at, &head).await;
+        };
+        match archive::form_of(&Source::local(dump.clone())?).await? {
+            archive::Form::Archive => self.select_from_archive(at, dump).await,
+            archive::Form::Folder | archive::Form::Tar(Packing::Plain) => {
+                self.select_from_files(at, dump).await
+            }
+            archive::Form::Tar(packing) => {
+                let tar = self.unpack(at, &dump, packing).await?;
+                self.select_from_files(at, tar).await
+            }
+            archive::Form::Sql(_) => {
+                let name = dump.display().to_string();
+                self.select_all(at, Some(dump), &name).await
             }
         }
+    }
+
+    async fn select_from_archive(&self, at: &Context<'_>, dump: PathBuf) -> Result<Selected, Failure> {
+        let contents = archive::local(&dump)?;
+        let source = reader::Source { name: dump.display().to_string(), contents: &contents, head: None };
+        let reader = Some(choose(at, &self.settings, &source).await?);
+        let (selected, selection) = self.select_from(at, &contents).await?;
+        let text = selection.list(&contents);
+        let list = self.settings.workspace(at.run()).join("restore.list");
+        disk::make_private_folder(&self.settings.workspace(at.run()))?;
+        disk::write_whole(&list, text.as_bytes())?;
+        let list_sha256 = Some(disk::sha256(text.as_bytes()));
+        Ok(Selected { dump: Some(dump), reader, list: Some(list), list_sha256, ..selected })
+    }
+
+    async fn select_from_files(&self, at: &Context<'_>, dump: PathBuf) -> Result<Selected, Failure> {
+        let head = self.heads.of_files(&dump).await?;
+        Ok(Selected { dump: Some(dump), ..self.select_from_head(at, &head).await? })
+    }
+
+    async fn select_from_head(&self, at: &Context<'_>, head: &Head) -> Result<Selected, Failure> {
+        let bytes = head.original.bytes();
+        let source = reader::Source { name: head.name.clone(), contents: &head.contents, head: Some(bytes) };
+        let reader = Some(choose(at, &self.settings, &source).await?);
+        let (selected, _) = self.select_from(at, &head.contents).await?;
+        let selected = Selected { reader, ..selected };
+        Ok(match &head.blocks {
+            Blocks::Archive { .. } => selected,
+            Blocks::Files(_) => {
+                Selected { form: Form::Files, head_sha256: Some(disk::sha256(bytes)), ..selected }
+            }
+        })
+    }
+
+    /// All of a dump in plain SQL: nothing can be left out of it.
+    async fn select_all(
+        &self,
+        at: &Context<'_>,
+        dump: Option<PathBuf>,
+        name: &str,
+    ) -> Result<Selected, Failure> {
+        if !self.rules(at).await?.keep_everything() {
+            return Err(cannot_be_filtered(name));
+        }
+        let expected = Expected {
+            tables: Vec::new(),
+            not_valid: Vec::new(),
+            without_rows: Vec::new(),
+            encoding: None,
+            byte_by_byte: false,
+            unknown: true,
+        };
+        Ok(Selected {
+            form: Form::Sql,
+            head_sha256: None,
+            dump,
+            reader: None,
+            list: None,
+            list_sha256: None,
+            kept: 0,
+            dropped: 0,
+            selection: super::attach(at, &Selection::default()).await?,
+            expected: super::attach(at, &expected).await?,
+            warnings: Vec::new(),
+            missing_grantees: Vec::new(),
+        })
+    }
+
+    /// Unpacks a compressed tar file into the run's own folder. Nothing is put there but the tar file itself.
+    async fn unpack(&self, at: &Context<'_>, dump: &Path, packing: Packing) -> Result<PathBuf, Failure> {
+        let folder = self.settings.workspace(at.run());
+        disk::make_private_folder(&folder)?;
+        let tar = folder.join(UNPACKED);
+        let source = Source::local(dump.to_owned())?;
+        let mut reading = Unpacked::new(source.name(), source.whole(0), packing);
+        let mut file = Growing::open(&tar, 0)?;
+        while let Some(chunk) = reading.chunk().await? {
+            file.write(&chunk).map_err(|error| disk::refused("write", &tar, &error))?;
+            at.progress(reading.came(), source.length(), "bytes");
+        }
+        file.sync()?;
+        Ok(tar)
     }
 
     async fn select_from(
@@ -153,6 +264,8 @@ impl Catalog {
         let selection = filter(contents, &self.rules(at).await?);
         let missing_grantees = self.look_for_roles(at, contents, &selection).await?;
         let selected = Selected {
+            form: Form::Archive,
+            head_sha256: None,
             dump: None,
             reader: None,
             list: None,
@@ -229,6 +342,13 @@ fn missing_of(contents: &Contents, roles: &BTreeSet<String>) -> String {
     )
 }
 
+/// A dump in plain SQL, and rules that would leave something out of it.
+pub(super) fn cannot_be_filtered(name: &str) -> Failure {
+    Failure::new(format!("{name} is plain SQL, of which nothing can be left out"))
+        .because("schemas, schemas_nodata, tablename_nodata_regexp or replication are configured")
+        .hint("make the backup with pg_dump -Fc, or take these options out")
+}
+
 #[async_trait]
 impl Step for Catalog {
     async fn intend(&self, at: &Context<'_>) -> Result<Intent, Failure> {
@@ -249,6 +369,7 @@ impl Step for Catalog {
         let list = self.settings.workspace(at.run()).join("restore.list");
         disk::remove_file(&disk::with_suffix(&list, ".new"))?;
         disk::remove_file(&list)?;
+        disk::remove_file(&self.settings.workspace(at.run()).join(UNPACKED))?;
         Ok(Detail::new())
     }
 }

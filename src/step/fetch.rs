@@ -5,7 +5,7 @@
 //! made durable and recorded. After a crash of this program the file itself tells how much came; after a crash of the
 //! machine only what was recorded counts, since a file can be longer than what of it reached the disk.
 
-use std::io::{self, BufReader};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -20,9 +20,10 @@ use super::contents::{Way, way};
 use super::lookout::Lookout;
 use super::preflight::Backup;
 use super::{Secrets, Settings, asked_to_stop, read, recorded, write};
-use crate::contents::Contents;
+use crate::world::archive::{self, ArchiveError, Form};
 use crate::world::disk::{self, FileId, Growing};
 use crate::world::process::boot_id;
+use crate::world::source::Source;
 use crate::world::web::{Sink, WebError};
 
 /// How much comes between two recordings of how far the download is, in bytes.
@@ -148,7 +149,7 @@ impl Fetch {
         }
     }
 
-    fn check(&self, plan: &Plan, file: &Path) -> Result<Fetched, Failure> {
+    async fn check(&self, plan: &Plan, file: &Path) -> Result<Fetched, Failure> {
         let found = disk::file_at(file)?.map_or(0, |(_, length)| length);
         let url = &plan.backup.url;
         if plan.backup.bytes.is_some_and(|expected| expected != found) {
@@ -156,11 +157,14 @@ impl Fetch {
             return Err(Failure::new(format!("{url} has {expected} bytes, and {found} came"))
                 .hint("try again; if it stays so, the backup server is at fault"));
         }
-        let head = Contents::read(BufReader::new(disk::open(file)?));
-        if let Err(error) = head.and_then(|contents| contents.check_extent(found)) {
-            let hint = error.hint();
-            let failure = Failure::new(format!("{url} is not a dump that can be restored")).because(error);
-            return Err(Failure { hint: hint.or(failure.hint.clone()), ..failure });
+        // What is wrong with it is wrong with what is on the server, under its name there.
+        let named = |error| match error {
+            ArchiveError::Unfit { source, .. } => ArchiveError::Unfit { name: url.clone(), source },
+            ArchiveError::Damaged { cause, .. } => ArchiveError::damaged(url, cause),
+            error => error,
+        };
+        if archive::form_of(&Source::local(file.to_owned())?).await.map_err(named)? == Form::Archive {
+            archive::local(file).map_err(named)?;
         }
         let sha256 = match &plan.backup.sha256 {
             None => None,
@@ -180,9 +184,9 @@ impl Fetch {
     }
 
     /// There is a file already that this run did not make: it is used if it is the very dump.
-    fn take_as_is(&self, plan: &Plan) -> Result<Intent, Failure> {
+    async fn take_as_is(&self, plan: &Plan) -> Result<Intent, Failure> {
         let there = plan.destination.display();
-        match self.check(plan, &plan.destination) {
+        match self.check(plan, &plan.destination).await {
             Ok(_) if plan.backup.sha256.is_some() || self.is_as_old(plan)? => {
                 Ok(Intent::Skip(format!("{there} is there already, whole")))
             }
@@ -219,7 +223,7 @@ impl Step for Fetch {
         let growing = workspace.join(format!("{name}.part"));
         let plan = Plan { backup, destination, growing };
         match disk::file_at(&plan.destination)?.map(|(id, _)| id) {
-            Some(found) if self.made(at).await? != Some(found) => self.take_as_is(&plan),
+            Some(found) if self.made(at).await? != Some(found) => self.take_as_is(&plan).await,
             _ => Ok(Intent::Do(write(&plan))),
         }
     }
@@ -234,7 +238,7 @@ impl Step for Fetch {
             return Ok(Observed::Absent);
         }
         disk::remove_file(&plan.growing)?;
-        Ok(Observed::Done(write(&self.check(&plan, &plan.destination)?)))
+        Ok(Observed::Done(write(&self.check(&plan, &plan.destination).await?)))
     }
 
     async fn act(&self, at: &Context<'_>, intent: &Detail) -> Result<Detail, Failure> {
@@ -247,7 +251,7 @@ impl Step for Fetch {
         // What is kept of an earlier attempt may have been written and never synced.
         self.record_durable(at, file.sync()?).await?;
         self.download(at, &plan, &mut file).await?;
-        let fetched = match self.check(&plan, &plan.growing) {
+        let fetched = match self.check(&plan, &plan.growing).await {
             Ok(fetched) => fetched,
             Err(failure) => {
                 // What came cannot be built upon.

@@ -41,6 +41,23 @@ pub struct Given {
     pub jobs: u16,
     /// `pg_restore_st`.
     pub single_transaction: bool,
+    /// What the dump seems to be, when it seems to be no archive; what it is decides.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seems: Option<Seems>,
+}
+
+/// What a dump seems to be that is no archive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Seems {
+    /// A tar file.
+    Tar,
+    /// A compressed one.
+    PackedTar,
+    /// A folder.
+    Folder,
+    /// Plain SQL.
+    Sql,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -90,6 +107,14 @@ impl Load {
             !progress
         });
         Lookout { at, board: &board, sessions }.during(run).await
+    }
+}
+
+/// What was here on this machine is made again, and then this step is done.
+pub(super) fn again(gone: &Path) -> Intent {
+    Intent::Again {
+        steps: vec!["fetch".to_owned(), "catalog".to_owned()],
+        reason: format!("{} is gone", gone.display()),
     }
 }
 
@@ -149,12 +174,9 @@ impl Step for Load {
             return Err(Failure::new("no dump was brought here"));
         };
         if let Some(gone) = [&dump, &list].into_iter().find(|file| !disk::exists(file)) {
-            return Ok(Intent::Again {
-                steps: vec!["fetch".to_owned(), "catalog".to_owned()],
-                reason: format!("{} is gone", gone.display()),
-            });
+            return Ok(again(gone));
         }
-        let Given { jobs, single_transaction } = self.given;
+        let Given { jobs, single_transaction, .. } = self.given;
         Ok(Intent::Do(write(&Plan {
             dump,
             list,

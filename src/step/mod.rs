@@ -259,8 +259,8 @@ impl StepKinds for Kinds {
                 Box::new(catalog::Catalog { settings, secrets, heads, given: read(parameters)? })
             }
             ("sql", 1) => Box::new(sql::Sql { settings, given: read(parameters)? }),
-            ("load", 1) => Box::new(load::Load { settings, given: read(parameters)? }),
-            ("parts", 1) => Box::new(parts::Parts {
+            // What a dump turns out to be decides how it is loaded.
+            ("load" | "parts", 1) => Box::new(parts::Parts {
                 load: load::Load { settings, given: read(parameters)? },
                 secrets,
                 heads,
@@ -535,6 +535,9 @@ impl From<ArchiveError> for Failure {
             ArchiveError::Unfit { source, .. } => {
                 let failure = Failure::new(message).because(&source);
                 Failure { hint: source.hint(), ..failure }
+            }
+            ArchiveError::Damaged { cause, .. } => {
+                Failure::new(message).because(cause).hint("have the backup made or copied again")
             }
         }
     }

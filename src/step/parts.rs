@@ -7,8 +7,10 @@
 //! all went through.
 
 mod feed;
+mod files;
 mod link;
 mod marks;
+mod script;
 mod stream;
 
 use std::collections::{HashMap, HashSet};
@@ -24,7 +26,6 @@ use journal::event::{Detail, Failure};
 use journal::step::{Context, Intent, Observed, Step};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Semaphore, mpsc, watch};
-use url::Url;
 
 use self::feed::{Fault, give};
 use self::link::{Link, TICK};
@@ -32,22 +33,21 @@ use self::stream::{Came, Whole};
 
 use super::backends;
 use super::board::{Board, Slot, kind_word, stall_after_ms};
-use super::catalog::Selected;
+use super::catalog::{Form, Selected};
 use super::contents::{Head, Heads, Way, way};
 use super::create_database::{Mark, comment_of, require_ours};
 use super::load::{self, Load};
 use super::lookout::{Lookout, Sessions};
-use super::preflight::Backup;
 use super::{
     Secrets, Settings, application_name, asked_to_stop, end_leftovers, outcome, read, reader, server,
     shortened, until_ended, write,
 };
 use crate::contents::{self, PartKind, Piece, RestorePart, Rows, Schedule, Selection};
+use crate::world::disk;
 use crate::world::postgres::Server;
 use crate::world::process::Input;
-use crate::world::web::{Meta, Web};
 
-/// The step. A dump that had to be brought here as a file is loaded from it as ever.
+/// The step. An archive that had to be brought here as a file is loaded from it as ever.
 pub struct Parts {
     /// Where, and how.
     pub load: Load,
@@ -66,6 +66,9 @@ pub struct Given {
     pub jobs: u16,
     /// `pg_restore_st`.
     pub single_transaction: bool,
+    /// What the dump seems to be, when it seems to be no archive.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seems: Option<load::Seems>,
     /// `stall_after`, in milliseconds.
     pub stall_after_ms: u64,
 }
@@ -113,9 +116,6 @@ struct Attempt<'a> {
     done: HashSet<i32>,
     preamble: Vec<Piece>,
     server: Server,
-    web: Web,
-    url: Url,
-    meta: Meta,
     application_name: String,
     /// Whether the dump comes in one piece, as it is.
     streamed: bool,
@@ -130,33 +130,53 @@ impl Parts {
         &self.load.settings
     }
 
+    /// By which way this step works.
+    async fn how(&self, at: &Context<'_>) -> Result<How, Failure> {
+        let selected: Selected = outcome(at, "catalog").await?;
+        Ok(match (way(at).await?, selected.form) {
+            (_, Form::Sql) => How::Sql(selected),
+            (Way::File, Form::Archive) => How::File,
+            (Way::Stream, _) => How::Parts { streamed: true, selected },
+            _ => How::Parts { streamed: false, selected },
+        })
+    }
+
     /// The head of a dump, and how what is kept of it is divided. The same each time.
     async fn divided(
         &self,
         at: &Context<'_>,
-        backup: &Backup,
+        selected: &Selected,
         streamed: bool,
     ) -> Result<(Arc<Head>, Vec<RestorePart>), Failure> {
-        let head = self.heads.of(&self.secrets, backup).await?;
-        let selected: Selected = outcome(at, "catalog").await?;
+        let head = match &selected.dump {
+            Some(dump) => self.heads.of_files(dump).await?,
+            None => self.heads.of(&self.secrets, &super::backup(at).await?).await?,
+        };
+        let same = |sha256: &String| disk::sha256(head.original.bytes()) == *sha256;
+        if !selected.head_sha256.as_ref().is_none_or(same) {
+            return Err(Failure::new(format!("{} was changed while this run was under way", head.name))
+                .hint("roll the run back and start a new one"));
+        }
         let selection: Selection = super::attached(at, &selected.selection, "what is restored").await?;
-        let parts = contents::parts(&head.contents, &selection, backup.bytes.filter(|_| !streamed));
+        let parts = contents::parts(&head.contents, &selection, head.end.filter(|_| !streamed));
         Ok((head, parts))
     }
 
-    async fn attempt<'a>(&'a self, at: &'a Context<'a>, plan: &Plan) -> Result<Attempt<'a>, Failure> {
-        let streamed = way(at).await? == Way::Stream;
-        let backup = super::backup(at).await?;
-        let (head, parts) = self.divided(at, &backup, streamed).await?;
+    async fn attempt<'a>(
+        &'a self,
+        at: &'a Context<'a>,
+        plan: &Plan,
+        selected: &Selected,
+        streamed: bool,
+    ) -> Result<Attempt<'a>, Failure> {
+        let (head, parts) = self.divided(at, selected, streamed).await?;
         let server = server(at, self.settings()).await?;
         // A commit of an attempt that failed may still be on its way.
         end_leftovers(at, &server, &self.settings().maintdb).await?;
         let session = server.connect(&self.settings().database, &plan.application_name).await?;
         require_ours(&session, &self.settings().database, at.run()).await?;
         let done = marks::read(&session).await?;
-        let url = backup.url(&self.secrets)?;
-        let total =
-            if streamed { backup.bytes } else { Some(rows_left(&parts, &done).map(Rows::length).sum()) };
+        let total = if streamed { head.end } else { Some(rows_left(&parts, &done).map(Rows::length).sum()) };
         let patience = Duration::from_millis(self.patience.stall_after_ms);
         let board = Board::new(&parts, &head.contents, &done, streamed, total, plan.jobs, patience);
         Ok(Attempt {
@@ -168,9 +188,6 @@ impl Parts {
             parts,
             done,
             server,
-            web: self.secrets.web()?,
-            meta: backup.meta(&url),
-            url,
             application_name: plan.application_name.clone(),
             streamed,
             // One more may load, so that the network is not idle while all others build indexes.
@@ -179,6 +196,21 @@ impl Parts {
             over: watch::Sender::default(),
         })
     }
+}
+
+/// How a dump is loaded.
+enum How {
+    /// From a file, by one pg_restore.
+    File,
+    /// Part by part.
+    Parts {
+        /// Whether it comes in one piece.
+        streamed: bool,
+        /// What of it.
+        selected: Selected,
+    },
+    /// All of it, by psql.
+    Sql(Selected),
 }
 
 /// A small archive on its way into the copy.
@@ -402,12 +434,18 @@ fn rows_left<'p>(
 #[async_trait]
 impl Step for Parts {
     async fn intend(&self, at: &Context<'_>) -> Result<Intent, Failure> {
-        let way = way(at).await?;
-        if way == Way::File {
+        let how = self.how(at).await?;
+        let (How::Parts { selected, .. } | How::Sql(selected)) = &how else {
             return self.load.intend(at).await;
+        };
+        if let Some(dump) = selected.dump.as_ref().filter(|dump| !disk::exists(dump)) {
+            return Ok(load::again(dump));
         }
-        let backup = super::backup(at).await?;
-        let (_, parts) = self.divided(at, &backup, way == Way::Stream).await?;
+        let (streamed, selected) = match &how {
+            How::Parts { streamed, selected } => (*streamed, selected),
+            _ => return Ok(Intent::Do(write(&self.script(at, selected).await?))),
+        };
+        let (_, parts) = self.divided(at, selected, streamed).await?;
         let entries: usize = parts.iter().map(|part| part.entries.len()).sum();
         Ok(Intent::Do(write(&Plan {
             parts: parts.len() as u64,
@@ -419,7 +457,7 @@ impl Step for Parts {
     }
 
     async fn observe(&self, at: &Context<'_>, intent: &Detail) -> Result<Observed, Failure> {
-        if way(at).await? == Way::File {
+        if matches!(self.how(at).await?, How::File) {
             return self.load.observe(at, intent).await;
         }
         let plan: Plan = read(intent)?;
@@ -436,18 +474,21 @@ impl Step for Parts {
     }
 
     async fn act(&self, at: &Context<'_>, intent: &Detail) -> Result<Detail, Failure> {
-        if way(at).await? == Way::File {
-            return self.load.act(at, intent).await;
-        }
-        let plan: Plan = read(intent)?;
-        let attempt = self.attempt(at, &plan).await?;
-        let sessions = Sessions {
-            server: &attempt.server,
-            maintdb: &self.settings().maintdb,
-            application_name: &attempt.application_name,
+        let loaded = match self.how(at).await? {
+            How::File => return self.load.act(at, intent).await,
+            How::Parts { streamed, selected } => {
+                let plan: Plan = read(intent)?;
+                let attempt = self.attempt(at, &plan, &selected, streamed).await?;
+                let sessions = Sessions {
+                    server: &attempt.server,
+                    maintdb: &self.settings().maintdb,
+                    application_name: &attempt.application_name,
+                };
+                let lookout = Lookout { at, board: &attempt.board, sessions: Some(sessions) };
+                lookout.during(attempt.run(plan.jobs)).await?
+            }
+            How::Sql(selected) => self.run_script(at, &selected).await?,
         };
-        let lookout = Lookout { at, board: &attempt.board, sessions: Some(sessions) };
-        let loaded = lookout.during(attempt.run(plan.jobs)).await?;
         Ok(write(&loaded))
     }
 

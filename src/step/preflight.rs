@@ -12,13 +12,18 @@ use journal::step::{Context, Intent, Observed, Step};
 use serde::{Deserialize, Serialize};
 use url::Url;
 
+use super::catalog::cannot_be_filtered;
 use super::create_database::{comment_of, oid_of};
 use super::{Secrets, Settings, write};
 use crate::backup;
 use crate::bouncer::PgbouncerIni;
+use crate::contents::TOC;
+use crate::database::DumpName;
+use crate::world::archive::{self, Form};
 use crate::world::disk;
 use crate::world::postgres::{Session, literal};
 use crate::world::process::Program;
+use crate::world::source::Source;
 use crate::world::web::{Meta, Validator, Web, WebError};
 
 /// The step.
@@ -58,6 +63,9 @@ pub struct Wanted {
     /// Whether the dump may never come here as a file.
     #[serde(default)]
     pub by_parts: bool,
+    /// Whether something of the dump may be left out.
+    #[serde(default)]
+    pub filtered: bool,
 }
 
 /// What the run expects of the copy.
@@ -154,6 +162,11 @@ impl Backup {
         }
     }
 
+    /// Whether it is the contents of a dump that is a folder.
+    pub fn is_folder(&self) -> bool {
+        self.file_name().is_ok_and(|name| name == TOC)
+    }
+
     /// The dump's file name.
     pub fn file_name(&self) -> Result<String, Failure> {
         let url = Url::parse(&self.url).ok();
@@ -167,6 +180,11 @@ impl Preflight {
         self.look_at_programs().await?;
         if let Some(dump) = &self.wanted.dump {
             look_at_dump(dump)?;
+            if self.wanted.filtered
+                && let Ok(Form::Sql(_)) = archive::form_of(&Source::local(dump.clone())?).await
+            {
+                return Err(cannot_be_filtered(&dump.display().to_string()));
+            }
         }
         let direct = Way { host: self.settings.host.clone(), port: self.settings.postgres_port };
         let (postgres, server_version, copy) = match self.wanted.database {
@@ -187,6 +205,16 @@ impl Preflight {
             Some(text) => Some(self.look_at_backup(text).await?),
             None => None,
         };
+        if let Some(backup) = backup.as_ref().filter(|backup| backup.is_folder() && !self.wanted.by_parts) {
+            return Err(Failure::new(format!("{} is in a folder of files, which is not brought here", backup.url))
+                .hint("restore straight from the server: fast = True, verify = blocks, remove_dump = True and pg_restore_st = False; or have the backup made as one file, with pg_dump -Fc"));
+        }
+        // What it is shows in its first bytes, later; what its name says is known now.
+        if let Some(backup) = backup.as_ref().filter(|_| self.wanted.filtered)
+            && DumpName::parse(&backup.file_name()?).is_some_and(|name| name.is_sql())
+        {
+            return Err(cannot_be_filtered(&backup.url));
+        }
         let globals = match &self.wanted.globals {
             Some(text) => Some(self.look_at_globals(text).await?),
             None => None,
@@ -327,6 +355,12 @@ impl Preflight {
         let mut sum_at = url.clone();
         sum_at.set_path(&format!("{}.sha256", url.path()));
         match web.head(&url).await {
+            // A folder is led to by its name without a slash.
+            Ok(meta) if meta.url.path().ends_with('/') => {
+                let mut toc = meta.url;
+                toc.set_path(&format!("{}{TOC}", toc.path()));
+                Ok(backup_of(backup::to_store(&toc), web.head(&toc).await?, None))
+            }
             Ok(meta) => {
                 let sum = web.sha256_of(&sum_at).await?;
                 Ok(backup_of(text.to_owned(), meta, sum))
@@ -353,7 +387,11 @@ impl Preflight {
             return Err(missing);
         };
         let name = backup::file_name(url);
-        match dumps.iter().find(|dump| Some(&dump.name) == name.as_ref() && dump.url != *url) {
+        let elsewhere = dumps.iter().find(|dump| Some(&dump.name) == name.as_ref() && dump.url != *url);
+        // The day is what was asked for, not how its dump is called.
+        let date = name.and_then(|name| DumpName::date_of(&self.settings.dbname, &name));
+        let another = || dumps.iter().find(|dump| Some(dump.date) == date && dump.url != *url);
+        match elsewhere.or_else(another) {
             None if missing.code == 6 => {
                 Err(Failure { hint: Some(backup::those_there_are(&dumps, &self.settings.dbname)), ..missing })
             }
@@ -402,7 +440,7 @@ fn backup_of(url: String, meta: Meta, sha256: Option<[u8; 32]>) -> Backup {
 }
 
 fn look_at_dump(dump: &std::path::Path) -> Result<(), Failure> {
-    if !dump.is_file() {
+    if !dump.is_file() && !dump.join(TOC).is_file() {
         return Err(Failure::new(format!("there is no file {}", dump.display()))
             .code(6)
             .hint("name a dump made by pg_dump -Fc"));

@@ -1,5 +1,6 @@
 //! The contents of a dump, wherever it is, read no further than they reach.
 
+use std::fmt;
 use std::io::BufReader;
 use std::path::Path;
 
@@ -7,9 +8,14 @@ use url::Url;
 
 use super::Trouble;
 use super::disk;
+use super::source::Source;
+use super::unpack::Unpacked;
 use super::web::{Meta, Start, Web, WebError};
 use crate::backup::without_password;
-use crate::contents::{Contents, ContentsError, Extent, Found};
+use crate::contents::{Contents, ContentsError, Extent, Found, Packing};
+
+/// By its first so many bytes one can tell what a file is.
+const TELLING: u64 = 512;
 
 /// The head of an archive on the backup server: all of it up to the first block of data.
 #[derive(Debug, Clone)]
@@ -39,6 +45,77 @@ pub enum ArchiveError {
         /// What it is instead, or what is wrong with it.
         source: ContentsError,
     },
+    /// What is there is not what it should be.
+    #[error("{name} is damaged")]
+    Damaged {
+        /// The file's path, or its URL as it may be shown.
+        name: String,
+        /// What is wrong with it.
+        cause: String,
+    },
+}
+
+impl ArchiveError {
+    /// Says what is wrong with this file.
+    pub fn damaged(name: impl Into<String>, cause: impl fmt::Display) -> Self {
+        Self::Damaged { name: name.into(), cause: cause.to_string() }
+    }
+}
+
+/// What kind of dump a file is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// pg_dump -Fc.
+    Archive,
+    /// pg_dump -Ft, or a folder by pg_dump -Fd in a tar file.
+    Tar(Packing),
+    /// pg_dump -Fd.
+    Folder,
+    /// pg_dump -Fp.
+    Sql(Packing),
+}
+
+/// Looks what kind of dump a file is, by its beginning, and if it is compressed, by the beginning of what is in it.
+///
+/// # Errors
+/// When it is none, with what it is instead; as reading has them.
+pub async fn form_of(source: &Source) -> Result<Form, ArchiveError> {
+    let unfit = |found| {
+        let source_error = ContentsError::NotAnArchive { found };
+        ArchiveError::Unfit { name: source.name(), source: source_error }
+    };
+    if let Source::File { path, .. } = source
+        && path.is_dir()
+    {
+        return Ok(Form::Folder);
+    }
+    match Found::by_first_bytes(&beginning(source, Packing::Plain).await?) {
+        // The magic bytes are those of every archive; the rest of its head tells whether it is one.
+        Found::DirectoryToc => Ok(Form::Archive),
+        Found::Tar => Ok(Form::Tar(Packing::Plain)),
+        Found::PlainSql => Ok(Form::Sql(Packing::Plain)),
+        found => {
+            let packing = Packing::of(found).ok_or_else(|| unfit(found))?;
+            match Found::by_first_bytes(&beginning(source, packing).await?) {
+                Found::Tar => Ok(Form::Tar(packing)),
+                Found::PlainSql => Ok(Form::Sql(packing)),
+                _ => Err(unfit(found)),
+            }
+        }
+    }
+}
+
+/// What a file begins with, uncompressed.
+async fn beginning(source: &Source, packing: Packing) -> Result<Vec<u8>, ArchiveError> {
+    let mut reading = Unpacked::new(source.name(), source.whole(0), packing);
+    let mut bytes = Vec::new();
+    while (bytes.len() as u64) < TELLING
+        && let Some(chunk) = reading.chunk().await?
+    {
+        bytes.extend_from_slice(&chunk);
+    }
+    bytes.truncate(usize::try_from(TELLING).unwrap_or(usize::MAX));
+    Ok(bytes)
 }
 
 /// Reads the head of the archive at `url`, with a few requests for parts of it, or as a stream that is left where the

@@ -8,12 +8,15 @@ pub mod bouncer;
 pub mod clients;
 pub mod disk;
 pub mod far;
+pub mod files;
 pub mod libpq;
 pub mod machine;
 pub mod postgres;
 pub mod process;
 pub mod service;
+pub mod source;
 pub mod terminal;
+pub mod unpack;
 pub mod web;
 
 use std::fmt;

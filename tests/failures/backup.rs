@@ -1,6 +1,6 @@
 //! The backup server and what it serves.
 
-use std::fs;
+use std::{fs, io::Write as _};
 
 use pg_staging::contents::{self, Contents};
 use serde_json::{Value, json};
@@ -203,7 +203,9 @@ fn what_is_no_archive_is_refused_by_what_it_is() {
          hint: the server answered with a page instead of a dump: check backup_base_url, and open it in a browser",
     );
     site.rude().unwrap().behave(&path(&site));
-    list(&site, b"\x1f\x8b\x08\0\0\0\0\0\0\x03 and so on");
+    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    gzip.write_all(&dump_bytes(&site)).unwrap();
+    list(&site, gzip.finish().unwrap());
     fails(
         &site,
         &["restore", &site.section(), DAY],
@@ -212,13 +214,13 @@ fn what_is_no_archive_is_refused_by_what_it_is() {
          cause: not a custom-format PostgreSQL archive but a gzip file\n\
          hint: unpack it first; pg_dump -Fc compresses by itself",
     );
-    list(&site, "--\n-- PostgreSQL database dump\n--\nSET statement_timeout = 0;\n");
+    list(&site, "--\n-- PostgreSQL database cluster dump\n--\nSET statement_timeout = 0;\n");
     fails(
         &site,
         &["restore", &site.section(), DAY],
         1,
         "http://127.0.0.1:<port>/shop/shop.2026-11-21.dump is not a dump that can be restored\n\
-         cause: not a custom-format PostgreSQL archive but a plain SQL dump\n\
+         cause: not a custom-format PostgreSQL archive but a plain SQL dump of a whole cluster\n\
          hint: load it with psql, or make the backup with pg_dump -Fc",
     );
     list(&site, "");

@@ -5,19 +5,19 @@ use std::fmt;
 use bytes::Bytes;
 use journal::event::Failure;
 
+use super::super::contents::Blocks;
 use super::Attempt;
-use crate::backup::without_password;
 use crate::contents::{Block, Rows};
 use crate::step::board::Slot;
 use crate::world::process::Input;
-use crate::world::web::Steady;
+use crate::world::source::{Reading, Source};
 
 /// Blocks with fewer bytes between them come with one request, and what is between them is read past.
 const NEAR: u64 = 128 << 10;
 
 /// A stretch of the dump, and where in it one is.
 struct Stretch<'a> {
-    reading: Steady<'a>,
+    reading: Reading<'a>,
     at: u64,
     /// What has come and was not looked at.
     rest: Bytes,
@@ -40,10 +40,23 @@ impl<T: Into<Failure>> From<T> for Fault {
 impl Attempt<'_> {
     /// Feeds one pg_restore with these rows. The end of each block is written only when all of the block was there.
     pub(super) async fn feed(&self, input: &mut Input, slot: &Slot<'_>, rows: &[&Rows]) -> Result<(), Fault> {
+        match &self.head.blocks {
+            Blocks::Archive { source, .. } => self.feed_blocks(input, slot, source, rows).await,
+            Blocks::Files(pieces) => self.feed_files(input, slot, pieces, rows).await,
+        }
+    }
+
+    async fn feed_blocks(
+        &self,
+        input: &mut Input,
+        slot: &Slot<'_>,
+        source: &Source,
+        rows: &[&Rows],
+    ) -> Result<(), Fault> {
         for near in stretches(rows) {
             let (Some(first), Some(last)) = (near.first(), near.last()) else { continue };
             let ((start, _), (_, end)) = (bounds(first), bounds(last));
-            let reading = self.web.read_part(&self.url, &self.meta, start, end);
+            let reading = source.part(start, end);
             let mut stretch = Stretch { reading, at: start, rest: Bytes::new() };
             for rows in near {
                 let (start, end) = bounds(rows);
@@ -77,7 +90,7 @@ impl Attempt<'_> {
     }
 
     pub(super) fn damaged(&self, cause: &impl fmt::Display) -> Failure {
-        Failure::new(format!("{} is damaged", without_password(&self.url)))
+        Failure::new(format!("{} is damaged", self.head.name))
             .because(cause)
             .hint("have the backup made or copied again")
     }

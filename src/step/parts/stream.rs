@@ -11,12 +11,13 @@ use bytes::{Bytes, BytesMut};
 use journal::event::Failure;
 use tokio::sync::mpsc;
 
+use super::super::contents::Blocks;
 use super::feed::{Fault, give};
 use super::{Attempt, rows_left};
 use crate::contents::{Block, BlockHead, LARGE, MOST_TABLES, PartKind, TOGETHER};
 use crate::step::board::Slot;
 use crate::world::process::Input;
-use crate::world::web::Steady;
+use crate::world::source::Reading;
 
 /// What has come of the stream.
 pub(super) enum Came {
@@ -42,7 +43,7 @@ pub(super) struct Whole {
 /// The stream, and what of it was not looked at.
 struct Source<'a> {
     attempt: &'a Attempt<'a>,
-    reading: Steady<'a>,
+    reading: Reading<'a>,
     slot: Slot<'a>,
     rest: BytesMut,
     /// Every block that may come.
@@ -89,10 +90,13 @@ impl Attempt<'_> {
         for (index, part) in self.parts.iter().enumerate() {
             wanted.extend(rows_left([part], &self.done).map(|rows| (rows.dump_id, index)));
         }
+        let Blocks::Archive { source, .. } = &self.head.blocks else {
+            return Err(Failure::new(format!("{} is no archive that comes in one piece", self.head.name)));
+        };
         let mut source = Source {
             attempt: self,
-            reading: self.web.read_whole(&self.url, &self.meta, self.head.contents.length()),
-            slot: self.board.begin("all of the dump", Vec::new(), self.meta.length),
+            reading: source.whole(self.head.contents.length()),
+            slot: self.board.begin("all of the dump", Vec::new(), source.length()),
             rest: BytesMut::new(),
             known: self.head.contents.data_entries().map(|entry| entry.dump_id).collect(),
         };

@@ -21,6 +21,15 @@ impl Web {
     /// # Errors
     /// As [`WebError`] has them, and when a page is no listing or leads back to one that was read.
     pub async fn dumps(&self, folder: &Url, dbname: &str) -> Result<Vec<Backup>, WebError> {
+        let all = self.listing(folder, |name| backup::belongs_to(dbname, name)).await?;
+        Ok(backup::dumps(&all, dbname))
+    }
+
+    /// What is in the folder that `folder` lists, and has a name that is wanted.
+    ///
+    /// # Errors
+    /// As [`Web::dumps`] has them.
+    pub async fn listing(&self, folder: &Url, wanted: impl Fn(&str) -> bool) -> Result<Listing, WebError> {
         let mut all = Listing::default();
         let mut read = HashSet::new();
         let mut next = Some(folder.clone());
@@ -31,10 +40,11 @@ impl Web {
             let page = self.list(&url).await?;
             let mut listing = backup::parse(&page.body, page.content_type.as_deref(), &page.final_url)?;
             next = listing.next.take();
-            listing.files.retain(|file| backup::belongs_to(dbname, &file.name));
+            listing.files.retain(|file| wanted(&file.name));
+            listing.folders.retain(|name, _| wanted(name));
             all.append(listing);
         }
-        Ok(backup::dumps(&all, dbname))
+        Ok(all)
     }
 
     /// What each of these files is, in their order.
