@@ -338,6 +338,29 @@ fn of_a_dump_that_comes_in_one_piece_it_is_named_as_well() {
 }
 
 #[test]
+fn of_plain_sql_it_is_named_as_well_and_who_holds_a_lock() {
+    let site = site(Scale::Small);
+    let sql = site.cluster().pg_dump(&source_database(Scale::Small), &[]).unwrap();
+    let end = "\n--\n-- PostgreSQL database dump complete";
+    let sql = sql.replace(end, &format!("\nSELECT pg_catalog.pg_advisory_xact_lock(7);\n{end}"));
+    site.write_file(&site.backup_name("2026-11-21"), sql.as_bytes()).unwrap();
+    let (rude, dump) = (site.rude().unwrap(), path(&site, "2026-11-21"));
+    rude.plan(&dump, Conduct::StallAt(sql.len() as u64 / 2));
+    let mut run = site.spawn(&["restore", &site.section(), DAY]).unwrap();
+    run.wait_until_it_says("      restore: all of the dump: no byte for ").unwrap();
+    let told = told_of_run(&site, "a stall", |told| told["stalls"][0]["reason"] == "silence");
+    assert_eq!(told["fetched"]["total"], sql.len());
+    assert_eq!(told["workers"][0]["part"], "all of the dump");
+    let holder = Holder::new(&site, "SELECT pg_advisory_lock(7);");
+    rude.behave(&dump);
+    run.wait_until_it_says("all of the dump: waiting for a lock held by pid ").unwrap();
+    // The program that runs it is not done when all of it has come.
+    told_of_run(&site, "nothing to tell the time left by", |told| told["left_ms"].is_null());
+    drop(holder);
+    ends_well(run);
+}
+
+#[test]
 fn a_dump_on_its_way_into_a_file_is_told_of_with_all_that_follows() {
     let mut site = site(Scale::Small);
     site.set("fast", "False").unwrap();

@@ -109,7 +109,7 @@ fn way(site: &Site<'_>) -> Value {
 fn restores(site: &Site<'_>, dumped: (&Cluster, &str)) -> u32 {
     succeeds(site, &["restore", &site.section(), DAY]);
     let cluster = site.cluster();
-    let reference = format!("{}_reference", site.dbname());
+    let reference = reference(site);
     let create =
         format!("CREATE DATABASE {reference} TEMPLATE template0 OWNER staging_owner ENCODING 'UTF8'");
     cluster.psql("postgres", &create).unwrap();
@@ -124,6 +124,11 @@ fn restores(site: &Site<'_>, dumped: (&Cluster, &str)) -> u32 {
     assert_eq!(rows, fingerprint(dumped.0, dumped.1).unwrap());
     assert_eq!(site.active().unwrap(), Some(copy));
     version
+}
+
+/// The database that `restores` holds the copy against.
+fn reference(site: &Site<'_>) -> String {
+    format!("{}_reference", site.dbname())
 }
 
 /// How pg_dump of that version can be asked to compress here.

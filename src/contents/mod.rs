@@ -53,7 +53,7 @@ pub use self::packing::Packing;
 pub use self::parts::{
     LARGE, Lock, MOST_TABLES, Part as RestorePart, PartKind, Place, Rows, TOGETHER, parts, preamble,
 };
-pub use self::reader::{Readers, major};
+pub use self::reader::{Readers, major, psql_restricts};
 pub use self::rules::Rules;
 pub use self::schedule::Schedule;
 pub use self::script::{Script, ScriptError};

@@ -66,6 +66,19 @@ pub fn major(version: &str) -> Option<u32> {
     version.get(..digits)?.parse().ok()
 }
 
+/// Whether a psql that calls itself so has `\restrict`, which keeps commands of psql's own from a script: it came with the
+/// mending of CVE-2025-8714, in these minor versions.
+#[must_use]
+pub fn psql_restricts(version: &str) -> bool {
+    const SINCE: [(u32, u32); 5] = [(13, 22), (14, 19), (15, 14), (16, 10), (17, 6)];
+    let Some(major_version) = major(version) else { return false };
+    let minor = version.split_once('.').and_then(|(_, rest)| major(rest)).unwrap_or_default();
+    match SINCE.iter().find(|(since, _)| *since == major_version) {
+        Some((_, since)) => minor >= *since,
+        None => major_version >= 18,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -82,6 +95,16 @@ mod tests {
         ];
         for (version, expected) in cases {
             assert_eq!(major(version), expected, "{version}");
+        }
+    }
+
+    #[test]
+    fn a_psql_restricts_scripts_since_a_minor_version_of_each_major_one() {
+        for version in ["13.22", "15.14 (Debian 15.14-0+deb12u1)", "17.6", "18.0", "18rc1", "19devel"] {
+            assert!(psql_restricts(version), "{version}");
+        }
+        for version in ["12.22", "13.21", "15.13", "17rc1", "17.5", "9.6.24", ""] {
+            assert!(!psql_restricts(version), "{version}");
         }
     }
 

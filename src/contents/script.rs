@@ -171,7 +171,9 @@ impl Script {
     /// # Errors
     /// As [`ScriptError`] has them; nothing may be committed then.
     pub fn take(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> Result<(), ScriptError> {
-        let mut rest = bytes;
+        // psql takes a line for what stands before a NUL, within rows too; pg_dump writes none.
+        let nul = bytes.iter().position(|byte| *byte == 0);
+        let mut rest = bytes.get(..nul.unwrap_or(bytes.len())).unwrap_or_default();
         while let Some(first) = rest.first() {
             if let Place::Rows(copied) = &mut self.place {
                 let (taken, lines, whole) = copied.take(rest);
@@ -187,7 +189,10 @@ impl Script {
             self.line += u64::from(*first == b'\n');
             rest = rest.get(1..).unwrap_or_default();
         }
-        Ok(())
+        match nul {
+            None => Ok(()),
+            Some(_) => Err(ScriptError::Unclear { line: self.line, what: "a NUL" }),
+        }
     }
 
     /// Nothing comes any more. Gives what was left out.

@@ -5,8 +5,6 @@
 //! (pax Interchange Format) and of GNU tar, with their ways of telling names of more than 100 bytes and sizes of 8 GiB
 //! and more.
 
-use std::collections::HashSet;
-
 /// What a tar file is made of, in bytes.
 pub const TAR_BLOCK: usize = 512;
 
@@ -89,7 +87,6 @@ pub struct TarWalk {
     name: Option<String>,
     bytes: Option<u64>,
     telling: u8,
-    seen: HashSet<String>,
 }
 
 impl TarWalk {
@@ -138,9 +135,6 @@ impl TarWalk {
             return Err(TarError::NoFile { name, what });
         }
         let name = inside(&name)?;
-        if !self.seen.insert(name.clone()) {
-            return Err(TarError::Twice { name });
-        }
         let next = data.saturating_add(bytes.div_ceil(TAR_BLOCK as u64).saturating_mul(TAR_BLOCK as u64));
         Ok(TarNext::Header(Some(TarMember { name, first: data, bytes }), next))
     }
@@ -286,10 +280,6 @@ mod tests {
         for (kind, what) in [(b'1', "a link"), (b'2', "a link"), (b'3', "a device"), (b'6', "a device")] {
             assert_eq!(first("x", "0", kind), Err(TarError::NoFile { name: "x".to_owned(), what }));
         }
-        let mut walk = TarWalk::default();
-        walk.header(&header("1.dat", "0", b'0'), 0).unwrap();
-        let twice = Err(TarError::Twice { name: "1.dat".to_owned() });
-        assert_eq!(walk.header(&header("./1.dat", "0", b'0'), 512), twice);
         let mut damaged = header("1.dat", "0", b'0');
         damaged[3] = b'!';
         assert_eq!(TarWalk::default().header(&damaged, 512), Err(TarError::NoHeader { at: 512 }));

@@ -128,7 +128,8 @@ pub(super) fn does(step: &PlannedStep, settings: &Settings) -> String {
         }
         "load" | "parts" => {
             let jobs = step.parameters.get("jobs").and_then(Value::as_u64).unwrap_or(1);
-            let how = if is("single_transaction") {
+            // What is loaded file by file has a transaction for each.
+            let how = if is("single_transaction") && text("seems").is_empty() {
                 "in a single transaction".to_owned()
             } else {
                 format!("with {jobs} {}", if jobs == 1 { "job" } else { "jobs" })

@@ -112,7 +112,7 @@ impl Step for ApplySql {
             "RESET SESSION AUTHORIZATION; RESET ROLE; {}",
             comment(database, &Mark::with_note(&now, at.run(), Some(at.step())))
         );
-        let mut program = psql(&self.settings, &server, at).arg("--set=VERBOSITY=terse");
+        let mut program = psql(&self.settings, &server, &application_name(at)).arg("--set=VERBOSITY=terse");
         if plan.whole {
             program = program.arg("--single-transaction");
         }

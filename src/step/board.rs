@@ -106,6 +106,14 @@ impl Board {
         Board { parts: vec![Facts::of_all(step)], workers: 1, total, unit: "entries", patience, state }
     }
 
+    /// For a step of this name that has another program run a script while it comes. How long the program takes is known as a
+    /// whole only.
+    pub(super) fn of_script(step: &str, total: Option<u64>, patience: Duration) -> Board {
+        let (parts, state) = (vec![Facts::of_all(step)], Mutex::default());
+        // The network is at work at the same time.
+        Board { parts, workers: 2, total, unit: "bytes", patience, state }
+    }
+
     /// Somebody begins with these parts, as `what`; `total` bytes are to come for it, when that is known.
     pub(super) fn begin(&self, what: &str, parts: Vec<usize>, total: Option<u64>) -> Slot<'_> {
         let (what, since) = (what.to_owned(), SystemClock.uptime());

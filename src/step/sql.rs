@@ -118,7 +118,7 @@ impl Sql {
             identifier(&self.settings.database),
             literal(&Mark::reached(at.run(), &Sql::reached(at, planned)))
         );
-        let mut program = psql(&self.settings, server, at);
+        let mut program = psql(&self.settings, server, &application_name(at));
         if planned.whole {
             program = program.arg("--single-transaction");
         }
@@ -137,10 +137,10 @@ impl Sql {
 }
 
 /// psql on the copy, stopping at the first error, without the user's own settings.
-pub(super) fn psql(settings: &Settings, server: &Server, at: &Context<'_>) -> Program {
+pub(super) fn psql(settings: &Settings, server: &Server, application_name: &str) -> Program {
     Program::new(settings.psql())
         .args(["--no-psqlrc", "--quiet", "--no-password", "--set=ON_ERROR_STOP=1"])
-        .arg(format!("--dbname={}", server.conninfo(&settings.database, Some(&application_name(at)))))
+        .arg(format!("--dbname={}", server.conninfo(&settings.database, Some(application_name))))
         .env("LC_ALL", "C.UTF-8")
 }
 

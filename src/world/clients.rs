@@ -52,8 +52,8 @@ fn is_itself(path: &Path) -> bool {
     fs::canonicalize(path).is_ok_and(|real| real.file_name() == Some(OsStr::new(NAME)))
 }
 
-/// What follows `pg_restore (PostgreSQL)`.
-async fn version(path: &Path) -> Option<String> {
+/// What a client program says of its version: what follows `pg_restore (PostgreSQL)`. None when it does not run.
+pub async fn version(path: &Path) -> Option<String> {
     let ended =
         Program::new(path).arg("--version").run().await.ok().filter(|ended| ended.status.success())?;
     let said = String::from_utf8_lossy(&ended.stdout).into_owned();

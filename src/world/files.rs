@@ -17,7 +17,8 @@ use super::unpack::Unpacked;
 use super::web::{Meta, Web, WebError};
 use crate::backup::{ListedFile, without_password};
 use crate::contents::{
-    Contents, Entry, FolderToc, Found, ObjectType, Packing, TAR_BLOCK, TOC, TarError, TarNext, TarWalk,
+    Contents, Entry, FolderToc, Found, ObjectType, Packing, TAR_BLOCK, TOC, TarError, TarMember, TarNext,
+    TarWalk,
 };
 
 /// The largest contents that are read, in bytes.
@@ -32,7 +33,8 @@ const WIDEST: u64 = 1 << 20;
 /// A file, by itself or within another.
 #[derive(Debug, Clone)]
 pub struct Stored {
-    name: String,
+    /// What it is called in the tar file that it is in.
+    member: Option<String>,
     source: Arc<Source>,
     first: u64,
     end: u64,
@@ -47,8 +49,11 @@ impl Stored {
 
     /// Its name, as messages have it.
     #[must_use]
-    pub fn name(&self) -> &str {
-        &self.name
+    pub fn name(&self) -> String {
+        match &self.member {
+            Some(member) => format!("{member} in {}", self.source.name()),
+            None => self.source.name(),
+        }
     }
 
     /// Begins to read it.
@@ -56,7 +61,7 @@ impl Stored {
     pub fn read(&self, packing: Packing) -> Unpacked<'_> {
         let within = self.first != 0 || self.source.length().is_some_and(|length| length != self.end);
         let reading = if within { self.source.part(self.first, self.end) } else { self.source.whole(0) };
-        Unpacked::new(self.name.clone(), reading, packing)
+        Unpacked::new(self.name(), reading, packing)
     }
 
     async fn all(&self, packing: Packing, limit: u64) -> Result<Vec<u8>, ArchiveError> {
@@ -64,7 +69,7 @@ impl Stored {
         let mut all = Vec::new();
         while let Some(chunk) = reading.chunk().await? {
             if (all.len() + chunk.len()) as u64 > limit {
-                return Err(ArchiveError::damaged(&self.name, format!("it has more than {limit} bytes")));
+                return Err(ArchiveError::damaged(self.name(), format!("it has more than {limit} bytes")));
             }
             all.extend_from_slice(&chunk);
         }
@@ -182,9 +187,11 @@ pub async fn in_tar(source: &Arc<Source>) -> Result<Files, ArchiveError> {
                 if end > length {
                     return Err(cut(&member.name));
                 }
-                let name = format!("{} in {}", member.name, source.name());
-                let stored = Stored { name, source: Arc::clone(source), first: member.first, end };
-                files.insert(member.name, stored);
+                let TarMember { name, first, .. } = member;
+                let stored = Stored { member: Some(name.clone()), source: Arc::clone(source), first, end };
+                if files.insert(name.clone(), stored).is_some() {
+                    return Err(unfit(TarError::Twice { name }));
+                }
                 at = next;
             }
         }
@@ -204,8 +211,8 @@ pub fn in_folder(folder: &Path) -> Result<Files, ArchiveError> {
             continue;
         }
         let source = Arc::new(Source::local(path)?);
-        let (shown, end) = (source.name(), source.length().unwrap_or_default());
-        files.insert(name, Stored { name: shown, source, first: 0, end });
+        let end = source.length().unwrap_or_default();
+        files.insert(name, Stored { member: None, source, first: 0, end });
     }
     Ok(files)
 }
@@ -218,12 +225,7 @@ pub fn in_folder(folder: &Path) -> Result<Files, ArchiveError> {
 pub async fn in_listing(web: &Web, toc: &Url, known: &Meta) -> Result<Files, ArchiveError> {
     let here = |url: &Url, meta: Meta| {
         let source = Source::remote(web.clone(), url.clone(), meta);
-        Stored {
-            name: source.name(),
-            end: source.length().unwrap_or_default(),
-            source: Arc::new(source),
-            first: 0,
-        }
+        Stored { member: None, end: source.length().unwrap_or_default(), source: Arc::new(source), first: 0 }
     };
     let mut folder = toc.clone();
     if let Ok(mut path) = folder.path_segments_mut() {

@@ -6,6 +6,7 @@ use serde_json::json;
 
 use super::{DATE, DAY, dumped, equals_production, loaded, roll_back, site, way};
 use crate::{
+    chance::Chance,
     stage::{Conduct, Scale, Site, SiteOptions, Stage},
     traces::{fails, inspected, json as asked, step, succeeds},
 };
@@ -36,7 +37,7 @@ fn largest(folder: &Path) -> String {
 fn a_folder_is_loaded_from_the_server_file_by_file() {
     let site = site();
     let folder = dumped(&site, Scale::Small, "-Fd");
-    for ending in [".dump", ".dir", ""] {
+    for ending in Chance::of("endings of folders").some_of(vec![".dump", ".dir", ""], 1) {
         let name = format!("{}.{DATE}{ending}", site.dbname());
         list_folder(&site, &folder, &name);
         succeeds(&site, &["restore", &site.section(), DAY]);
@@ -82,7 +83,7 @@ fn a_restore_from_a_folder_that_was_killed_goes_on_with_what_is_missing() {
     let path = list_folder(&site, &folder, &format!("{}.{DATE}.dir", site.dbname()));
     let file = format!("{path}/{}", largest(&folder));
     let rude = site.rude().unwrap();
-    for continued in [true, false] {
+    for continued in Chance::of("killed folders").some_of(vec![true, false], 1) {
         rude.plan(&file, Conduct::StallAt(100_000));
         let program = site.spawn(&["restore", &site.section(), DAY]).unwrap();
         rude.wait_until_stalled(&file, Duration::from_secs(60)).unwrap();
@@ -125,6 +126,16 @@ fn a_folder_is_not_brought_here() {
          hint: restore straight from the server: fast = True, verify = blocks, remove_dump = True and pg_restore_st = False; or have the backup made as one file, with pg_dump -Fc"
     );
     fails(&site, &["fetch", &site.section(), DAY], 1, &said);
-    site.set("fast", "False").unwrap();
-    fails(&site, &["restore", &site.section(), DAY], 1, &said);
+    site.set("restore_jobs", "1").unwrap();
+    for (option, value, usual) in [
+        ("fast", "False", "True"),
+        ("verify", "full", "blocks"),
+        ("remove_dump", "False", "True"),
+        ("pg_restore_st", "True", "False"),
+    ] {
+        site.set(option, value).unwrap();
+        fails(&site, &["restore", &site.section(), DAY], 1, &said);
+        site.set(option, usual).unwrap();
+    }
+    assert_eq!(site.copies().unwrap(), Vec::<String>::new());
 }

@@ -1,12 +1,16 @@
-//! Rows in other forms than COPY, and large objects: many, a very large one, and more than fit into one transaction.
+//! Other formats than the custom one, rows in other forms than COPY, and large objects: many, a very large one, and more
+//! than fit into one transaction.
 
-use std::{fs, path::PathBuf};
+use std::{fs, path::PathBuf, process::Command};
 
-use super::{DAY, VERSIONS, dumped, restores, site, source, stage, way};
+use super::{DAY, NEEDED, VERSIONS, dumped, reference, restores, site, source, stage, way};
 use crate::{
     chance::{self, Chance},
-    stage::{ClusterOptions, Serving, Site, SiteOptions, Stage, StageOptions, production_roles},
-    traces::succeeds,
+    stage::{
+        ClusterOptions, Serving, Site, SiteOptions, Stage, StageOptions, fingerprint, production_roles,
+        schema_fingerprint,
+    },
+    traces::{inspected, succeeds},
 };
 
 /// What pg_dump writes where it cannot go back: nowhere is told where the rows are.
@@ -35,6 +39,49 @@ fn rows_that_were_dumped_as_inserts_are_restored() {
         let site = site(major, dump, &[major]);
         restores(&site, (stage(major).cluster(), &database));
         assert_eq!(way(&site), if offsets { "parts" } else { "stream" });
+    }
+}
+
+/// What pg_dump writes in that format as one file, and how its name ends.
+fn in_format(major: u32, database: &str, format: &str) -> (&'static str, Vec<u8>) {
+    let stage = stage(major);
+    let folder = stage.scratch().new_folder("dump").unwrap();
+    let to = folder.join("dump");
+    stage.cluster().pg_dump(database, &[format, "-f", &to.display().to_string()]).unwrap();
+    match format {
+        "-Fd" => {
+            let tar = Command::new("tar").arg("-C").arg(&to).args(["-c", "."]).output().unwrap();
+            assert!(tar.status.success());
+            (".tar", tar.stdout)
+        }
+        "-Ft" => (".tar", fs::read(to).unwrap()),
+        _ => (".sql", fs::read(to).unwrap()),
+    }
+}
+
+#[test]
+fn whatever_the_format_a_dump_of_one_version_is_restored_into_a_server_of_that_or_a_later_one() {
+    let mut cases = Vec::new();
+    for from in NEEDED {
+        for format in ["-Fd", "-Ft", "-Fp"] {
+            cases.extend(NEEDED.iter().filter(|into| **into >= from).map(|into| (from, format, *into)));
+        }
+    }
+    for (from, format, into) in Chance::of("formats").some_of(cases, 2) {
+        println!("from {from} as {format} into {into}");
+        let database = source(from, 1);
+        let site = site(into, dumped(from, &database, &[]), &NEEDED);
+        restores(&site, (stage(from).cluster(), &database));
+        succeeds(&site, &["rollback", inspected(&site)["run"]["id"].as_str().unwrap(), "--yes"]);
+        site.remove_file(&site.backup_name("2026-11-21")).unwrap();
+        let (ending, bytes) = in_format(from, &database, format);
+        site.write_file(&format!("{}.2026-11-21{ending}", site.dbname()), bytes).unwrap();
+        succeeds(&site, &["restore", &site.section(), DAY]);
+        let (cluster, copy, reference) = (site.cluster(), site.copy(DAY), reference(&site));
+        assert_eq!(way(&site), if ending == ".sql" { "sql" } else { "tar" });
+        let definitions = schema_fingerprint(cluster, &copy).unwrap();
+        assert_eq!(definitions, schema_fingerprint(cluster, &reference).unwrap());
+        assert_eq!(fingerprint(cluster, &copy).unwrap(), fingerprint(cluster, &reference).unwrap());
     }
 }
 

@@ -90,6 +90,8 @@ fn what_could_leave_the_copy_or_the_transaction_is_refused() {
         ("SELECT E'a'\n--\n'x\\''; \\! x\n';", command(3, "\\!")),
         ("-- a comment\r\\! x\n", command(1, "\\!")),
         ("SELECT 1$$\\! x\n$$;", ScriptError::Unclear { line: 1, what: "a dollar right behind a number" }),
+        ("COPY t FROM stdin;\n1\0\n\\.\n\\! x\n", ScriptError::Unclear { line: 2, what: "a NUL" }),
+        ("SELECT $$\0$$;", ScriptError::Unclear { line: 1, what: "a NUL" }),
         ("ROLLBACK;", transaction(1, "ROLLBACK")),
         ("\nCOMMIT AND CHAIN;", transaction(2, "COMMIT AND CHAIN")),
         ("BEGIN ISOLATION LEVEL SERIALIZABLE;", transaction(1, "BEGIN ISOLATION LEVEL SERIALIZABLE")),

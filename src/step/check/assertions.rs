@@ -9,7 +9,7 @@ use journal::event::Failure;
 use journal::step::Context;
 
 use crate::step::sql::psql;
-use crate::step::{Settings, run_child, server, write};
+use crate::step::{Settings, application_name, run_child, server, write};
 use crate::world::disk;
 
 /// So many lines of what a file found are told.
@@ -36,7 +36,7 @@ pub(super) async fn hold(
 
 async fn holds(at: &Context<'_>, settings: &Settings, file: &Path) -> Result<(), Failure> {
     let server = server(at, settings).await?;
-    let program = psql(settings, &server, at)
+    let program = psql(settings, &server, &application_name(at))
         .args(["--csv", "--tuples-only", "--set=VERBOSITY=terse"])
         .args(["--command", "SET default_transaction_read_only = on", "--file"])
         .arg(file);

@@ -63,6 +63,7 @@ mod tests {
             without_rows: vec![table("c")],
             encoding: None,
             byte_by_byte: false,
+            unknown: false,
         };
         let shrunk = |now, most| shrunk(&counts(now), &counts([100, 0, 100]), most, &expected);
         assert_eq!(shrunk([50, 0, 0], 50), Vec::<String>::new());
