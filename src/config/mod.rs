@@ -100,7 +100,7 @@ impl Config {
     pub fn set(&mut self, section: &str, option: &str, value: &str) -> Result<(), ConfigError> {
         self.require_section(section)?;
         let option = option_name(option);
-        if let Some(text) = malformed_percent(value) {
+        if let Some(text) = malformed_percent(value).filter(|_| !is_percentage(&option, value)) {
             let place = Place { origin: Origin::Session, ..*self.place(section, &option) };
             return Err(ConfigError::InterpolationSyntax {
                 place: Box::new(place),
@@ -151,6 +151,9 @@ impl Config {
             return Ok(None);
         };
         let raw = |name: &str| self.find(section, name).map(|found| found.value);
+        if is_percentage(option, found.value) {
+            return Ok(Some(found.value.to_owned()));
+        }
         let value = interpolate(option, found.value, &raw);
         value.map(Some).map_err(|fault| self.interpolation_error(section, option, fault))
     }
@@ -235,6 +238,12 @@ impl Config {
             Fault::Size => ConfigError::InterpolationSize { place: self.place(section, wanted) },
         }
     }
+}
+
+/// Whether this is the value of an option that takes a percentage, which needs no second `%`.
+fn is_percentage(name: &str, value: &str) -> bool {
+    let takes_one = option(name).is_some_and(|spec| spec.kind == Kind::Percentage);
+    takes_one && value.strip_suffix('%').is_some_and(|number| !number.contains('%'))
 }
 
 fn unknown_option(name: &str) -> (&'static str, Option<String>) {
