@@ -30,6 +30,23 @@ impl ExitCode {
     /// What was asked for does not exist.
     pub const MISSING: ExitCode = ExitCode(6);
 
+    /// The worse of two: signals before what an operator must look at, then what is left half done, what failed, what was
+    /// never begun, what is missing, and what is busy.
+    #[must_use]
+    pub fn worse(self, other: ExitCode) -> ExitCode {
+        let rank = |code: ExitCode| match code {
+            ExitCode::DONE => 0,
+            ExitCode::BUSY => 1,
+            ExitCode::MISSING => 2,
+            ExitCode::USAGE => 3,
+            ExitCode::FAILED => 4,
+            ExitCode::STOPPED => 5,
+            ExitCode::STUCK => 6,
+            _ => 7,
+        };
+        if rank(other) > rank(self) { other } else { self }
+    }
+
     /// What a run that ended as `run` did leads to.
     pub fn of(run: &Run) -> ExitCode {
         match run.status {

@@ -44,6 +44,7 @@ mod live;
 mod manual;
 mod mending;
 mod newer;
+mod nightly;
 mod operations;
 mod pooling;
 mod progress;

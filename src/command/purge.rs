@@ -6,12 +6,10 @@ use std::sync::Arc;
 
 use clap::Args;
 use jiff::civil::Date;
-use journal::query::Query;
 use journal::run::Run;
 use journal::store::Store;
 
-use super::runs::{self, Pages};
-use super::{App, Typed};
+use super::{App, Typed, runs};
 use crate::config::Target;
 use crate::database::{DatedName, to_purge};
 use crate::error::{Error, ExitCode};
@@ -74,7 +72,7 @@ async fn choose(app: &App, target: &Target, store: Option<&dyn Store>) -> Result
     let copies = copies(app, target).await?;
     let mut in_use = used_by_aliases(app, target, &copies).await?;
     let open = match store {
-        Some(store) => open_runs(store, &app.place(target).target()).await?,
+        Some(store) => runs::open_on(store, &app.place(target).target()).await?,
         None => Vec::new(),
     };
     for (date, copy) in &copies {
@@ -82,7 +80,7 @@ async fn choose(app: &App, target: &Target, store: Option<&dyn Store>) -> Result
         let is_at_it = |run: &&Run| {
             run.started.database.as_ref() == Some(&copy.name) || made_by.is_some_and(|id| id == run.id)
         };
-        if let Some(run) = open.iter().find(is_at_it) {
+        if let Some(run) = open.iter().map(|open| &open.run).find(is_at_it) {
             let why = format!("run {} ({}) is not finished with it", run.id.short(), run.started.command);
             in_use.entry(*date).or_insert(why);
         }
@@ -130,22 +128,4 @@ async fn used_by_aliases(
         Some((*date, format!("{} points at it", alias.name)))
     });
     Ok(used.collect())
-}
-
-/// The runs on this target that can still be continued.
-async fn open_runs(store: &dyn Store, target: &str) -> Result<Vec<Run>, Error> {
-    let mut open = Vec::new();
-    for status in ["running", "rolling_back", "interrupted", "stopped", "stuck"] {
-        let query = Query { status: Some(status.to_owned()), ..Query::default() };
-        let mut pages = Pages::of(store, query);
-        while let Some(page) = pages.next().await? {
-            for (summary, known) in page {
-                let run = runs::understood(summary.id, &known.events)?;
-                if run.started.target.as_deref() == Some(target) {
-                    open.push(run);
-                }
-            }
-        }
-    }
-    Ok(open)
 }

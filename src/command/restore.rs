@@ -1,19 +1,23 @@
 //! `restore`, `load` and `fetch`: what begins with a backup.
 
+use std::cell::Cell;
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use clap::Args;
+use clap::{Args, value_parser};
 use jiff::civil::Date;
 use journal::store::Store;
 
-use super::{App, Typed, absolute, backups};
+use super::newer::Candidate;
+use super::{App, Typed, absolute, backups, each, leftovers};
 use crate::backup::{self, DateChoice};
 use crate::config::{Replication, Target, Verify};
 use crate::contents::{Packing, Rules, TOC};
 use crate::database::{DateWord, DumpName};
 use crate::error::{Error, ExitCode};
 use crate::plan::{self, Wishes};
+use crate::report;
 use crate::step::load::Seems;
 use crate::world::archive::{self, Form};
 use crate::world::disk;
@@ -23,10 +27,34 @@ use crate::world::source::Source;
 #[derive(Debug, Args)]
 pub struct Restore {
     /// Section of the configuration
-    dbname: String,
-    /// YYYYMMDD, YYYY-MM-DD, today, yesterday, latest, oldest or active [default: today, or what default_date says]
+    #[arg(required_unless_present = "all")]
+    dbname: Option<String>,
+    /// YYYYMMDD, YYYY-MM-DD, today, yesterday, latest, oldest or active [default: today, or what default_date says]; or
+    /// another section
     #[arg(id = "backup", value_name = "DATE")]
     date: Option<String>,
+    /// More sections
+    #[arg(id = "section", value_name = "DBNAME")]
+    more: Vec<String>,
+    /// All sections of the configuration
+    #[arg(long, conflicts_with = "dbname")]
+    all: bool,
+    /// The date, for several sections
+    #[arg(long = "date", id = "of_all", value_name = "DATE")]
+    of_all: Option<String>,
+    /// How many sections are restored at a time
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = value_parser!(u16).range(1..))]
+    jobs: u16,
+    /// Do nothing, and end well, when what the alias points at was made of that backup, or of a later date
+    #[arg(long)]
+    if_newer: bool,
+}
+
+/// One restore of those that were asked for.
+struct One<'a> {
+    section: &'a str,
+    date: Option<&'a str>,
+    if_newer: bool,
 }
 
 /// `load`.
@@ -52,17 +80,65 @@ pub struct Fetch {
 }
 
 impl Restore {
-    /// Makes the copy.
+    /// Makes the copies.
     pub async fn run(self, app: &App) -> Result<ExitCode, Error> {
-        let target = app.target(&self.dbname)?;
+        let (sections, date) = self.asked_for(app)?;
+        let if_newer = self.if_newer;
+        if let ([section], false) = (sections.as_slice(), self.all) {
+            return One { section, date, if_newer }.run(app).await;
+        }
+        each::run(app, &sections, usize::from(self.jobs), async |app, section| {
+            One { section, date, if_newer }.run(app).await
+        })
+        .await
+    }
+
+    /// The sections, each once, and the date. The second of two words is a date where it can be one; of more words, each
+    /// is a section.
+    fn asked_for(&self, app: &App) -> Result<(Vec<String>, Option<&str>), Error> {
+        if self.all {
+            let sections = app.config()?.sections().map(str::to_owned).collect();
+            return Ok((sections, self.of_all.as_deref()));
+        }
+        let words = self.dbname.iter().chain(&self.date).chain(&self.more);
+        let mut words: Vec<String> = words.cloned().collect();
+        let mut date = self.of_all.as_deref();
+        if let ([_, second], None, Some(typed)) = (words.as_slice(), date, self.date.as_deref())
+            && (second.parse::<DateWord>().is_ok() || !app.has_section(second))
+        {
+            date = Some(typed);
+            words.truncate(1);
+        }
+        if let [_, _, ..] = words.as_slice()
+            && let Some(other) = words.iter().find(|word| !app.has_section(word))
+        {
+            return Err(Error::new(ExitCode::MISSING, format!("there is no section {other}"))
+                .hint("a date for several sections is given with --date; databases lists the sections"));
+        }
+        let mut seen = BTreeSet::new();
+        words.retain(|section| seen.insert(section.clone()));
+        Ok((words, date))
+    }
+}
+
+impl One<'_> {
+    async fn run(&self, app: &App) -> Result<ExitCode, Error> {
+        let One { section, date, if_newer } = *self;
+        let target = app.target(section)?;
         let default = target.default_date.into();
-        let (date, backup) = wanted_backup(app, &target, self.date.as_deref(), default).await?;
+        let command = Typed::new("restore", &[Some(section), date, if_newer.then_some("--if-newer")]);
+        let (date, backup) = wanted_backup(app, &target, date, default).await?;
         let settings = app.settings(&target, date)?;
+        if let Some(code) = leftovers::settle(app, &target, &settings, &backup).await? {
+            return Ok(code);
+        }
+        let candidate = Candidate::new(app, &target, &settings, date, &backup);
         let listed_at = backups::folder(&target);
-        let command = Typed::new("restore", &[Some(&self.dbname), self.date.as_deref()]);
         let seems = seems_by_name(&backup);
-        let plan = |wishes| plan::restore(settings, Wishes { seems, ..wishes }, backup, listed_at);
-        with_rules(app, &target, command, plan).await
+        let plan = |wishes| {
+            plan::restore(settings.clone(), Wishes { seems, ..wishes }, backup.clone(), listed_at)
+        };
+        with_rules(app, &target, command, if_newer.then_some(&candidate), plan).await
     }
 }
 
@@ -87,7 +163,7 @@ impl Load {
         let command = Typed::new("load", &[Some(&self.dbname), Some(&typed), self.date.as_deref()]);
         let seems = seems_by_content(&dump).await;
         let plan = |wishes| plan::load(settings, Wishes { seems, ..wishes }, dump);
-        with_rules(app, &target, command, plan).await
+        with_rules(app, &target, command, None, plan).await
     }
 }
 
@@ -104,24 +180,49 @@ impl Fetch {
     }
 }
 
-/// Stores the filter's rules where the plan can name them, and carries the plan out.
+/// Stores the filter's rules where the plan can name them, and carries the plan out, unless the candidate is given and is
+/// not newer than what there is.
 async fn with_rules(
     app: &App,
     target: &Target,
     command: Typed,
+    candidate: Option<&Candidate<'_>>,
     plan: impl FnOnce(Wishes) -> plan::Plan,
 ) -> Result<ExitCode, Error> {
+    let section = Some(target.section.as_str());
     let rules = rules(target)?;
     let filtered = !rules.keep_everything();
     let rules = serde_json::to_vec(&rules)
         .map_err(|error| Error::new(ExitCode::USAGE, "the filter cannot be stored").because(error))?;
     if app.global.dry_run {
+        if let (Some(candidate), Some(store)) = (candidate, app.store_if_there(section)?)
+            && let Some(found) = candidate.not_newer(&*store).await?
+        {
+            report::not_newer(&found, app.style);
+            return Ok(ExitCode::DONE);
+        }
         let wishes = wishes(target, journal::event::Hash::of(&rules).to_string(), filtered);
         return app.carry_out(target, command, plan(wishes)).await;
     }
-    let store: Arc<dyn Store> = app.store(Some(&target.section))?;
+    let store: Arc<dyn Store> = app.store(section)?;
     let hash = store.attach(&rules).await?;
-    app.carry_out_in(store, target, command, plan(wishes(target, hash.to_string(), filtered))).await
+    let plan = plan(wishes(target, hash.to_string(), filtered));
+    let not_newer = Cell::new(None);
+    // Whoever held the target may have restored that very backup.
+    let make = async || {
+        if let Some(candidate) = candidate
+            && let Some(found) = candidate.not_newer(&*store).await?
+        {
+            not_newer.set(Some(found));
+            return Err(Error::new(ExitCode::DONE, "nothing to do"));
+        }
+        Ok(plan.clone())
+    };
+    let ended = app.carry_out_made(Arc::clone(&store), target, command.clone(), make).await;
+    let Some(found) = not_newer.take() else { return ended };
+    app.ask(section, command, async { Ok(()) }).await?;
+    report::not_newer(&found, app.style);
+    Ok(ExitCode::DONE)
 }
 
 fn wishes(target: &Target, rules: String, filtered: bool) -> Wishes {

@@ -71,8 +71,7 @@ impl Rollback {
         let id = find(&*store, &self.run).await?;
         let run = read(&*store, id).await?;
         if app.global.dry_run {
-            report::remaining(&run, true, app.style);
-            return Ok(ExitCode::DONE);
+            return Ok(would_undo(app, &run));
         }
         let finished = run.status == Status::Succeeded;
         if finished {
@@ -81,17 +80,34 @@ impl Rollback {
             }
             agree(app, &run, "Undo the finished", &what_follows(&run)).await?;
         }
-        let engine = app.engine(store, secrets_of(app, &run))?;
-        let ask = async || engine.roll_back(id, "asked for by rollback", finished).await;
-        let run = app.run_to_its_end(&engine, ask).await?;
-        // A run that had failed before stays failed; that it is undone is what was asked for.
-        if run.status == Status::Failed {
-            report::undone(&run, app.style);
-            return Ok(ExitCode::DONE);
-        }
-        report::ended(&run, app.style);
-        Ok(ExitCode::of(&run))
+        undo(app, store, &run, "asked for by rollback", finished).await
     }
+}
+
+/// Tells what undoing a run would do.
+pub(super) fn would_undo(app: &App, run: &Run) -> ExitCode {
+    report::remaining(run, true, app.style);
+    ExitCode::DONE
+}
+
+/// Undoes what a run did, and `even_if_succeeded` when that is meant; `reason` goes into the journal.
+pub(super) async fn undo(
+    app: &App,
+    store: Arc<dyn Store>,
+    run: &Run,
+    reason: &str,
+    even_if_succeeded: bool,
+) -> Result<ExitCode, Error> {
+    let engine = app.engine(store, secrets_of(app, run))?;
+    let ask = async || engine.roll_back(run.id, reason, even_if_succeeded).await;
+    let run = app.run_to_its_end(&engine, ask).await?;
+    // A run that had failed before stays failed; that it is undone is what was asked for.
+    if run.status == Status::Failed {
+        report::undone(&run, app.style);
+        return Ok(ExitCode::DONE);
+    }
+    report::ended(&run, app.style);
+    Ok(ExitCode::of(&run))
 }
 
 /// The run of which `part` is a part of the id.
@@ -236,6 +252,33 @@ pub async fn newest(app: &App, limit: usize, open: bool) -> Result<Vec<(String, 
         Ok((id.clone(), format!("{id}  {} ({})", run.started.command_line(), shown.as_str())))
     });
     named.collect()
+}
+
+/// A run that can still be continued.
+pub struct Open {
+    /// The run.
+    pub run: Run,
+    /// Whether a process is at work on it.
+    pub held: bool,
+}
+
+/// The runs on a target that can still be continued, oldest first.
+pub async fn open_on(store: &dyn Store, target: &str) -> Result<Vec<Open>, Error> {
+    let mut open = Vec::new();
+    for status in ["running", "rolling_back", "interrupted", "stopped", "stuck"] {
+        let query = Query { status: Some(status.to_owned()), ..Query::default() };
+        let mut pages = Pages::of(store, query);
+        while let Some(page) = pages.next().await? {
+            for (summary, Known { events, held }) in page {
+                let run = understood(summary.id, &events)?;
+                if run.started.target.as_deref() == Some(target) {
+                    open.push(Open { run, held });
+                }
+            }
+        }
+    }
+    open.sort_by_key(|open| open.run.id);
+    Ok(open)
 }
 
 /// The one run, of a section or at all, that waits to be continued.

@@ -23,7 +23,7 @@ pub use error::{ConfigError, Origin, Place, Warning};
 pub use options::{DefaultValue, Kind, OPTIONS, OptionSpec, option};
 pub use replication::Replication;
 pub use syntax::DEFAULT_SECTION;
-pub use target::{DefaultDate, OnFailure, Target, Verify};
+pub use target::{DefaultDate, OnFailure, OnInterrupted, Target, Verify};
 pub use value::{JournalLocation, JournalServer, SecretUrl, without_secrets};
 
 use error::{nearest, no_section};

@@ -214,6 +214,13 @@ pub static OPTIONS: &[OptionSpec] = &[
         "what becomes of a run that fails: undone, or kept to be continued",
     ),
     spec(
+        "on_interrupted",
+        Kind::OneOf(&["continue", "rollback", "ask"]),
+        Value("ask"),
+        "what restore does first about a run that was interrupted, or stopped by a signal, on the same target: finish it, undo \
+         it, or tell of it and leave it to be asked for",
+    ),
+    spec(
         "default_date",
         Kind::OneOf(&["today", "latest"]),
         Value("today"),

@@ -90,6 +90,8 @@ pub struct Target {
     pub journal: Option<JournalLocation>,
     /// What becomes of a run that fails.
     pub on_failure: OnFailure,
+    /// What `restore` does about a run that was interrupted on the same target.
+    pub on_interrupted: OnInterrupted,
     /// The backup that `restore` takes where no date is given.
     pub default_date: DefaultDate,
     /// Arguments put before the host in ssh and scp.
@@ -114,6 +116,18 @@ pub enum OnFailure {
     Rollback,
     /// What it did stays, and the run can be continued.
     Keep,
+}
+
+/// What `restore` does first about a run that was interrupted on the same target.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnInterrupted {
+    /// It is continued.
+    Continue,
+    /// It is undone.
+    Rollback,
+    /// It is left to an operator.
+    Ask,
 }
 
 /// The backup that `restore` takes where no date is given.
@@ -191,6 +205,7 @@ impl Target {
             search_path: reader.list("search_path", value::names)?,
             journal: reader.optional("journal", |text| value::journal(text, home))?,
             on_failure: reader.value("on_failure", on_failure)?,
+            on_interrupted: reader.value("on_interrupted", on_interrupted)?,
             default_date: reader.value("default_date", default_date)?,
             ssh_options: reader.list("ssh_options", value::words)?,
             client_script: reader.value("client_script", value::remote_path)?,
@@ -314,6 +329,15 @@ fn on_failure(text: &str) -> Result<OnFailure, Problem> {
         "rollback" => Ok(OnFailure::Rollback),
         "keep" => Ok(OnFailure::Keep),
         _ => Err(Problem::new("is not a word that on_failure knows")),
+    }
+}
+
+fn on_interrupted(text: &str) -> Result<OnInterrupted, Problem> {
+    match text.to_lowercase().as_str() {
+        "continue" => Ok(OnInterrupted::Continue),
+        "rollback" => Ok(OnInterrupted::Rollback),
+        "ask" => Ok(OnInterrupted::Ask),
+        _ => Err(Problem::new("is not a word that on_interrupted knows")),
     }
 }
 

@@ -122,7 +122,7 @@ fn a_section_that_sets_only_what_it_must_has_the_documented_defaults() {
         "pg_restore_st": false, "restore_vacuum": true, "restore_jobs": 1, "fast": true, "verify": "blocks", "replication": null,
         "tmpdir": "/tmp", "sql_path": null, "schemas": [], "schemas_nodata": [],
         "tablename_nodata_regexp": [], "search_path": [], "journal": null, "on_failure": "rollback",
-        "default_date": "today", "ssh_options": [], "client_script": "./staging-client.sh", "max_row_drop": null, "retry_limit": 120, "stall_after": 30,
+        "on_interrupted": "ask", "default_date": "today", "ssh_options": [], "client_script": "./staging-client.sh", "max_row_drop": null, "retry_limit": 120, "stall_after": 30,
     });
     assert_eq!(shown, expected);
     assert_eq!(target.psql(), PathBuf::from("/usr/lib/postgresql/15/bin/psql"));
@@ -139,7 +139,7 @@ fn every_option_is_taken_from_the_file() {
          restore_vacuum = false\nrestore_jobs = 4\nfast = no\nverify = full\nreplication = ~/r.ini\ntmpdir = /var/tmp\n\
          sql_path = ~\nschemas = public , audit,,\n    pgq\nschemas_nodata = audit\n\
          tablename_nodata_regexp = ^audit\\., _log$\nsearch_path = public, audit\njournal = ~/runs\n\
-         on_failure = KEEP\ndefault_date = latest\nssh_options = -i '/a key' -p 2222\n\
+         on_failure = KEEP\non_interrupted = Rollback\ndefault_date = latest\nssh_options = -i '/a key' -p 2222\n\
          client_script = /opt/client.sh\nretry_limit = 1h\nmax_row_drop = 50%\nstall_after = 5s\n",
     )
     .unwrap();
@@ -162,6 +162,7 @@ fn every_option_is_taken_from_the_file() {
     assert_eq!(expressions, ["^audit\\.", "_log$"]);
     assert_eq!(target.journal.unwrap().as_str(), "/home/ada/runs");
     assert_eq!((target.on_failure, target.default_date), (OnFailure::Keep, DefaultDate::Latest));
+    assert_eq!(target.on_interrupted, OnInterrupted::Rollback);
     assert_eq!(target.ssh_options, ["-i", "/a key", "-p", "2222"]);
     assert_eq!(target.client_script, "/opt/client.sh");
     assert_eq!(target.retry_limit, Duration::from_secs(3600));
@@ -265,6 +266,7 @@ fn a_value_that_an_option_cannot_take_is_refused_with_its_place_and_the_mend() {
         ("backup_host = http://\n", "has no host"),
         ("backup_base_url = gopher://h/\n", "has the scheme gopher"),
         ("default_date = a\n", "today or latest"),
+        ("on_interrupted = abandon\n", "continue or rollback or ask"),
     ] {
         assert!(complaint(more).contains(part), "{}", complaint(more));
     }

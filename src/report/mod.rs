@@ -7,9 +7,11 @@ mod alias;
 mod bars;
 mod entry;
 pub mod json;
+mod label;
 mod ledger;
 mod listing;
 pub mod live;
+mod newer;
 mod progress;
 mod tables;
 pub mod text;
@@ -32,13 +34,15 @@ use tracing_subscriber::layer::{Layer as _, SubscriberExt as _};
 
 pub use self::alias::{AliasNow, Maker, Origin, Switched};
 pub use self::entry::{Entry, Reading};
+pub use self::label::labelled;
 pub use self::ledger::{AuditFormat, Ledger};
 pub use self::listing::{Cell, Column, Listing, size};
+pub use self::newer::NotNewer;
 pub use self::tables::{Line, remaining};
 pub use self::upkeep::{journal_path, verified};
 use self::warnings::Warnings;
 use crate::cli::{Color, Global};
-use crate::error::Error;
+use crate::error::{Error, ExitCode};
 use crate::plan::Plan;
 
 /// How things are shown.
@@ -134,7 +138,7 @@ pub fn log(style: Style) -> DefaultGuard {
 
 /// A line on standard output.
 pub(crate) fn out(line: &str) {
-    let _ = writeln!(std::io::stdout().lock(), "{line}");
+    let _ = writeln!(std::io::stdout().lock(), "{}", label::on_result(line));
 }
 
 /// Standard output, for what is no line of a report.
@@ -144,12 +148,14 @@ pub fn raw() -> impl std::io::Write + Send {
 
 /// A line on standard error.
 pub(crate) fn err(line: &str) {
-    let _ = writeln!(std::io::stderr().lock(), "{line}");
+    let _ = writeln!(std::io::stderr().lock(), "{}", label::on(line));
 }
 
 /// Who hears of a run under way.
 pub fn listener(style: Style) -> Arc<dyn Listener> {
-    if style.json { Arc::new(json::Lines::new(style)) } else { Arc::new(live::Live::new(style)) }
+    let listener: Arc<dyn Listener> =
+        if style.json { Arc::new(json::Lines::new(style)) } else { Arc::new(live::Live::new(style)) };
+    label::listener(listener)
 }
 
 /// Hears nothing.
@@ -210,6 +216,36 @@ pub fn done(message: &str, style: Style) {
         out(&serde_json::json!({ "schema": 1, "done": message }).to_string());
     } else if !style.quiet {
         out(message);
+    }
+}
+
+/// A restore of what is newer had nothing to do.
+pub fn not_newer(found: &NotNewer, style: Style) {
+    newer::print(found, style);
+}
+
+/// How what was asked for of several sections ended, each by itself.
+pub fn each(ended: &[(String, ExitCode)], style: Style) {
+    let told = |code: ExitCode| match code {
+        ExitCode::DONE => "done".to_owned(),
+        code => format!("exit code {}", code.0),
+    };
+    if style.json {
+        let sections: Vec<serde_json::Value> = ended
+            .iter()
+            .map(|(section, code)| serde_json::json!({ "section": section, "code": code.0 }))
+            .collect();
+        out(&serde_json::json!({ "schema": 1, "sections": sections }).to_string());
+        return;
+    }
+    let done = ended.iter().filter(|(_, code)| *code == ExitCode::DONE).count();
+    if style.quiet && done == ended.len() {
+        return;
+    }
+    out(&format!("{done} of {} sections done", ended.len()));
+    let width = ended.iter().map(|(section, _)| section.chars().count()).max().unwrap_or_default();
+    for (section, code) in ended {
+        out(&format!(" {section:width$}  {}", told(*code)));
     }
 }
 

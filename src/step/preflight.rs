@@ -349,7 +349,8 @@ impl Preflight {
         }
     }
 
-    async fn look_at_backup(&self, text: &str) -> Result<Backup, Failure> {
+    /// What the server says of the dump at that URL, which is without user and password.
+    pub(crate) async fn look_at_backup(&self, text: &str) -> Result<Backup, Failure> {
         let web = self.secrets.web()?;
         let url = self.secrets.url(text)?;
         let mut sum_at = url.clone();
