@@ -229,12 +229,22 @@ pub enum Command {
     /// The value goes to standard output, where it comes from to standard error. Passwords in URLs are not shown.
     #[command(display_order = Group::Program as usize)]
     Get(command::get::Get),
-    /// Take away all copies but the newest keep_bases and those in use
+    /// Take away all copies but the newest keep_bases, the protected, and those in use
     ///
+    /// Those of the last keep_days days stay as well.
     /// The oldest go first, each as drop does it. A copy never goes while an entry of pgbouncer points at it, nor when it
     /// belongs to a run that can still be continued; -n tells which would go, and why the others stay.
     #[command(display_order = Group::Main as usize)]
     Purge(command::purge::Purge),
+    /// Keep drop and purge from a copy, until a day or for good
+    ///
+    /// It is noted on the database itself, and holds for everybody. drop takes the copy away with --force all the same; the
+    /// restore that made it is not rolled back before unprotect. databases shows what is protected, and why.
+    #[command(display_order = Group::Main as usize)]
+    Protect(command::protect::Protect),
+    /// Let drop and purge take a copy away again
+    #[command(display_order = Group::Main as usize)]
+    Unprotect(command::protect::Unprotect),
     /// Source the section's pre SQL files in a copy
     ///
     /// The files `pre/*.sql` below the section's folder in sql_path are sourced by psql in alphabetical order, a step each.

@@ -116,7 +116,7 @@ fn databases_lists_the_copies_of_a_section_with_the_active_one_and_who_made_them
 
     let table = succeeds(&site, &["databases", &section]);
     let table = words(&table);
-    assert_eq!(table[0], ["NAME", "DATE", "SIZE", "ACTIVE", "RUN", "MADE"]);
+    assert_eq!(table[0], ["NAME", "DATE", "SIZE", "ACTIVE", "RUN", "MADE", "PROTECTED"]);
     assert_eq!(table[3][..2], [site.copy(DAYS[1]).as_str(), "2026-11-20"]);
     assert_eq!(table[3][4], "yes");
     assert_eq!(last_question(&site)["arguments"], json!([section]));

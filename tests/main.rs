@@ -50,6 +50,7 @@ mod pooling;
 mod progress;
 mod promises;
 mod proof;
+mod protecting;
 mod psql;
 mod purging;
 mod readme;

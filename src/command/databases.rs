@@ -11,6 +11,7 @@ use crate::error::{Error, ExitCode};
 use crate::report::{Cell, Column, Listing};
 use crate::step::Settings;
 use crate::step::create_database::Mark;
+use crate::step::protection::Protection;
 use crate::world::postgres::literal;
 
 /// `databases`.
@@ -43,6 +44,8 @@ pub struct Existing {
     pub bytes: Option<u64>,
     /// The run that made it, by its mark.
     pub made_by: Option<RunId>,
+    /// Why it must not go.
+    pub protection: Option<Protection>,
 }
 
 impl Databases {
@@ -93,6 +96,8 @@ impl Databases {
             Column::new("active", "ACTIVE"),
             Column::new("run", "RUN"),
             Column::new("made_at", "MADE"),
+            Column::new("protected", "PROTECTED"),
+            Column::hidden("protected_until"),
         ];
         Listing { command: "databases", columns, rows }.print(app.style);
         Ok(app.incomplete(asked))
@@ -126,6 +131,8 @@ fn row(copy: &Existing, points_at: Option<Option<&str>>) -> Vec<Cell> {
         Cell::maybe(points_at, |database| Cell::Flag(database == Some(copy.name.as_str()))),
         Cell::maybe(copy.made_by, Cell::Run),
         Cell::maybe(copy.made_by.and_then(began), Cell::Time),
+        Cell::maybe(copy.protection.as_ref().map(|found| found.reason.clone()), Cell::Text),
+        Cell::maybe(copy.protection.as_ref().and_then(|found| found.until), Cell::Date),
     ]
 }
 
@@ -180,7 +187,9 @@ pub async fn existing(settings: &Settings) -> Result<Vec<Existing>, Error> {
         let name = name?;
         let date = DatedName::date_of(&settings.dbname, &name)?;
         let bytes = bytes.and_then(|bytes| bytes.parse().ok());
-        Some(Existing { name, date, bytes, made_by: Mark::run_of(&comment.unwrap_or_default()) })
+        let comment = comment.unwrap_or_default();
+        let (made_by, protection) = (Mark::run_of(&comment), Protection::of(&comment));
+        Some(Existing { name, date, bytes, made_by, protection })
     };
     let mut found: Vec<Existing> = session.rows(&sql).await?.into_iter().filter_map(copy).collect();
     found.sort_by_key(|copy| std::cmp::Reverse(copy.date));

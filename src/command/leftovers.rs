@@ -28,6 +28,10 @@ pub(super) async fn settle(
                 tell(app, &run);
                 continue;
             }
+            // A purge that has dropped something cannot be gone back on.
+            OnInterrupted::Rollback if run.cannot_be_undone().is_some() => {
+                runs::carry_on(app, Arc::clone(&store), run.id).await?
+            }
             OnInterrupted::Continue => runs::carry_on(app, Arc::clone(&store), run.id).await?,
             OnInterrupted::Rollback if app.global.dry_run => runs::would_undo(app, &run),
             OnInterrupted::Rollback => {

@@ -25,6 +25,7 @@ mod newer;
 pub mod pgbouncer;
 mod place;
 pub mod pooling;
+pub mod protect;
 mod prune;
 pub mod psql;
 pub mod purge;
@@ -109,6 +110,8 @@ async fn dispatch(app: &App, command: Command) -> Result<ExitCode, Error> {
         Command::Psql(given) => given.run(app).await,
         Command::Get(given) => given.run(app),
         Command::Purge(given) => given.run(app).await,
+        Command::Protect(given) => given.run(app).await,
+        Command::Unprotect(given) => given.run(app).await,
         Command::Presql(given) => given.run(app).await,
         Command::Postsql(given) => given.run(app).await,
         Command::Vacuumdb(given) => given.run(app).await,

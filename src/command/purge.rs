@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use clap::Args;
+use jiff::Span;
 use jiff::civil::Date;
 use journal::run::Run;
 use journal::store::Store;
@@ -17,6 +18,7 @@ use crate::plan::{self, Plan};
 use crate::report;
 use crate::step::choose::{Choice, Dropped, Kept};
 use crate::step::create_database::run_that_made;
+use crate::step::protection::Protection;
 
 /// `purge`.
 #[derive(Debug, Args)]
@@ -39,25 +41,30 @@ impl Purge {
     /// Takes them away.
     pub async fn run(self, app: &App) -> Result<ExitCode, Error> {
         let target = app.target(&self.dbname)?;
-        let command = Typed::new("purge", &[Some(&self.dbname)]);
-        if app.global.dry_run {
-            let store = app.store_if_there(Some(&target.section))?;
-            let plan = planned(app, &target, store.as_deref()).await?.0;
-            report::plan(&plan, &command.name, app.style);
-            return Ok(ExitCode::DONE);
-        }
-        let store: Arc<dyn Store> = app.store(Some(&target.section))?;
-        loop {
-            let later = Cell::new(0);
-            let make = async || {
-                let (plan, more) = planned(app, &target, Some(&*store)).await?;
-                later.set(more);
-                Ok(plan)
-            };
-            let code = app.carry_out_made(Arc::clone(&store), &target, command.clone(), make).await?;
-            if code != ExitCode::DONE || later.get() == 0 {
-                return Ok(code);
-            }
+        take_away(app, &target).await
+    }
+}
+
+/// Purges a target.
+pub(super) async fn take_away(app: &App, target: &Target) -> Result<ExitCode, Error> {
+    let command = Typed::new("purge", &[Some(&target.section)]);
+    if app.global.dry_run {
+        let store = app.store_if_there(Some(&target.section))?;
+        let plan = planned(app, target, store.as_deref()).await?.0;
+        report::plan(&plan, &command.name, app.style);
+        return Ok(ExitCode::DONE);
+    }
+    let store: Arc<dyn Store> = app.store(Some(&target.section))?;
+    loop {
+        let later = Cell::new(0);
+        let make = async || {
+            let (plan, more) = planned(app, target, Some(&*store)).await?;
+            later.set(more);
+            Ok(plan)
+        };
+        let code = app.carry_out_made(Arc::clone(&store), target, command.clone(), make).await?;
+        if code != ExitCode::DONE || later.get() == 0 {
+            return Ok(code);
         }
     }
 }
@@ -84,14 +91,23 @@ async fn choose(app: &App, target: &Target, store: Option<&dyn Store>) -> Result
             let why = format!("run {} ({}) is not finished with it", run.id.short(), run.started.command);
             in_use.entry(*date).or_insert(why);
         }
+        if let Some(protection) = Protection::of(&copy.comment) {
+            in_use.entry(*date).or_insert_with(|| protection.to_string());
+        }
     }
     let existing: Vec<Date> = copies.keys().copied().collect();
     let busy: Vec<Date> = in_use.keys().copied().collect();
-    let doomed = to_purge(&existing, &busy, target.keep_bases);
+    let oldest_kept = young_since(app.today(), target.keep_days);
+    let mut doomed = to_purge(&existing, &busy, target.keep_bases);
+    doomed.retain(|date| *date < oldest_kept);
     let newest = || format!("one of the newest {}", target.keep_bases);
     let keep = copies.iter().filter(|(date, _)| !doomed.contains(date)).map(|(date, copy)| Kept {
         copy: copy.name.clone(),
-        why: in_use.get(date).cloned().unwrap_or_else(newest),
+        why: match in_use.get(date) {
+            Some(why) => why.clone(),
+            None if *date >= oldest_kept => format!("of the last {} days", target.keep_days),
+            None => newest(),
+        },
     });
     let gone = doomed.iter().filter_map(|date| copies.get(date));
     let gone = gone.map(|copy| Dropped { copy: copy.name.clone(), oid: copy.oid });
@@ -100,6 +116,14 @@ async fn choose(app: &App, target: &Target, store: Option<&dyn Store>) -> Result
         keep: keep.collect(),
         later: doomed.len().saturating_sub(MOST),
     })
+}
+
+/// The first day whose copies stay whatever their number; none does where `days` is 0.
+fn young_since(today: Date, days: usize) -> Date {
+    let Some(before) = days.checked_sub(1) else { return Date::MAX };
+    let before = i64::try_from(before).ok().and_then(|days| Span::new().try_days(days).ok());
+    // Back to where the calendar begins.
+    before.map_or(Date::MIN, |before| today.saturating_sub(before))
 }
 
 /// All copies, by date.

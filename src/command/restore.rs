@@ -10,7 +10,7 @@ use jiff::civil::Date;
 use journal::store::Store;
 
 use super::newer::Candidate;
-use super::{App, Typed, absolute, backups, each, leftovers};
+use super::{App, Typed, absolute, backups, each, leftovers, purge};
 use crate::backup::{self, DateChoice};
 use crate::config::{Replication, Target, Verify};
 use crate::contents::{Packing, Rules, TOC};
@@ -129,16 +129,22 @@ impl One<'_> {
         let command = Typed::new("restore", &[Some(section), date, if_newer.then_some("--if-newer")]);
         let (date, backup) = wanted_backup(app, &target, date, default).await?;
         let settings = app.settings(&target, date)?;
-        if let Some(code) = leftovers::settle(app, &target, &settings, &backup).await? {
-            return Ok(code);
-        }
+        let settled = leftovers::settle(app, &target, &settings, &backup).await?;
         let candidate = Candidate::new(app, &target, &settings, date, &backup);
         let listed_at = backups::folder(&target);
         let seems = seems_by_name(&backup);
         let plan = |wishes| {
             plan::restore(settings.clone(), Wishes { seems, ..wishes }, backup.clone(), listed_at)
         };
-        with_rules(app, &target, command, if_newer.then_some(&candidate), plan).await
+        let code = match settled {
+            Some(code) => code,
+            None => match with_rules(app, &target, command, if_newer.then_some(&candidate), plan).await? {
+                Some(code) => code,
+                None => return Ok(ExitCode::DONE),
+            },
+        };
+        let purge = target.purge_after_restore && target.auto_switch && !app.global.dry_run;
+        if purge && code == ExitCode::DONE { purge::take_away(app, &target).await } else { Ok(code) }
     }
 }
 
@@ -163,7 +169,7 @@ impl Load {
         let command = Typed::new("load", &[Some(&self.dbname), Some(&typed), self.date.as_deref()]);
         let seems = seems_by_content(&dump).await;
         let plan = |wishes| plan::load(settings, Wishes { seems, ..wishes }, dump);
-        with_rules(app, &target, command, None, plan).await
+        Ok(with_rules(app, &target, command, None, plan).await?.unwrap_or(ExitCode::DONE))
     }
 }
 
@@ -181,14 +187,14 @@ impl Fetch {
 }
 
 /// Stores the filter's rules where the plan can name them, and carries the plan out, unless the candidate is given and is
-/// not newer than what there is.
+/// not newer than what there is: then there is no exit code.
 async fn with_rules(
     app: &App,
     target: &Target,
     command: Typed,
     candidate: Option<&Candidate<'_>>,
     plan: impl FnOnce(Wishes) -> plan::Plan,
-) -> Result<ExitCode, Error> {
+) -> Result<Option<ExitCode>, Error> {
     let section = Some(target.section.as_str());
     let rules = rules(target)?;
     let filtered = !rules.keep_everything();
@@ -199,10 +205,10 @@ async fn with_rules(
             && let Some(found) = candidate.not_newer(&*store).await?
         {
             report::not_newer(&found, app.style);
-            return Ok(ExitCode::DONE);
+            return Ok(None);
         }
         let wishes = wishes(target, journal::event::Hash::of(&rules).to_string(), filtered);
-        return app.carry_out(target, command, plan(wishes)).await;
+        return app.carry_out(target, command, plan(wishes)).await.map(Some);
     }
     let store: Arc<dyn Store> = app.store(section)?;
     let hash = store.attach(&rules).await?;
@@ -219,10 +225,10 @@ async fn with_rules(
         Ok(plan.clone())
     };
     let ended = app.carry_out_made(Arc::clone(&store), target, command.clone(), make).await;
-    let Some(found) = not_newer.take() else { return ended };
+    let Some(found) = not_newer.take() else { return ended.map(Some) };
     app.ask(section, command, async { Ok(()) }).await?;
     report::not_newer(&found, app.style);
-    Ok(ExitCode::DONE)
+    Ok(None)
 }
 
 fn wishes(target: &Target, rules: String, filtered: bool) -> Wishes {

@@ -152,6 +152,18 @@ pub static OPTIONS: &[OptionSpec] = &[
     ),
     spec("remove_dump", Kind::Bool, Value("True"), "remove the fetched dump after a restore"),
     spec("keep_bases", Kind::Count, Value("2"), "how many dated copies purge keeps"),
+    spec(
+        "keep_days",
+        Kind::Count,
+        Value("0"),
+        "of how many days, by their dates, purge keeps the copies beside those; 0 for none",
+    ),
+    spec(
+        "purge_after_restore",
+        Kind::Bool,
+        Value("False"),
+        "purge once a restore has switched the alias, as a run of its own",
+    ),
     spec("auto_switch", Kind::Bool, Value("True"), "restore ends by pointing the alias at the new copy"),
     spec("use_sudo", Kind::Bool, Value("True"), "run the client script under sudo"),
     spec(

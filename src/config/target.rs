@@ -55,6 +55,10 @@ pub struct Target {
     pub remove_dump: bool,
     /// How many dated copies `purge` keeps.
     pub keep_bases: usize,
+    /// For how many days, counted by their dates, copies are kept by `purge` beside those.
+    pub keep_days: usize,
+    /// Whether a restore that has switched the alias is followed by a purge.
+    pub purge_after_restore: bool,
     /// Whether `restore` ends by switching the alias.
     pub auto_switch: bool,
     /// Whether the client script runs under sudo.
@@ -188,6 +192,8 @@ impl Target {
             pgbouncer_conf: reader.value("pgbouncer_conf", value::remote_path)?,
             remove_dump: reader.value("remove_dump", value::boolean)?,
             keep_bases: reader.value("keep_bases", value::count)?,
+            keep_days: reader.value("keep_days", value::count)?,
+            purge_after_restore: reader.value("purge_after_restore", value::boolean)?,
             auto_switch: reader.value("auto_switch", value::boolean)?,
             use_sudo: reader.value("use_sudo", value::boolean)?,
             pg_restore: reader.value("pg_restore", path)?,

@@ -117,7 +117,7 @@ fn a_section_that_sets_only_what_it_must_has_the_documented_defaults() {
             "dumpall": null, "host": "db.example",
         "dbname": "shop", "dbowner": "shop_owner", "dbuser": "postgres", "maintdb": "postgres",
         "db_encoding": "UTF8", "postgres_port": 5432, "postgres_major": "15", "pgbouncer_port": 6432,
-        "pgbouncer_conf": "/etc/pgbouncer/pgbouncer.ini", "remove_dump": true, "keep_bases": 2,
+        "pgbouncer_conf": "/etc/pgbouncer/pgbouncer.ini", "remove_dump": true, "keep_bases": 2, "keep_days": 0, "purge_after_restore": false,
         "auto_switch": true, "use_sudo": true, "pg_restore": "/usr/lib/postgresql/15/bin/pg_restore",
         "pg_restore_st": false, "restore_vacuum": true, "restore_jobs": 1, "fast": true, "verify": "blocks", "replication": null,
         "tmpdir": "/tmp", "sql_path": null, "schemas": [], "schemas_nodata": [],
@@ -135,7 +135,7 @@ fn every_option_is_taken_from_the_file() {
     let target = target(
         "dumpall_url = /globals/dump all.sql\ndbuser = admin\nmaintdb = template1\ndb_encoding = LATIN1\n\
          postgres_port = 5433\npostgres_major: 9.6\npgbouncer_port = 6433\npgbouncer_conf = /etc/b.ini\n\
-         remove_dump = no\nkeep_bases = 0\nauto_switch = OFF\nuse_sudo = 0\npg_restore_st = False\n\
+         remove_dump = no\nkeep_bases = 0\nkeep_days = 7\npurge_after_restore = on\nauto_switch = OFF\nuse_sudo = 0\npg_restore_st = False\n\
          restore_vacuum = false\nrestore_jobs = 4\nfast = no\nverify = full\nreplication = ~/r.ini\ntmpdir = /var/tmp\n\
          sql_path = ~\nschemas = public , audit,,\n    pgq\nschemas_nodata = audit\n\
          tablename_nodata_regexp = ^audit\\., _log$\nsearch_path = public, audit\njournal = ~/runs\n\
@@ -163,6 +163,7 @@ fn every_option_is_taken_from_the_file() {
     assert_eq!(target.journal.unwrap().as_str(), "/home/ada/runs");
     assert_eq!((target.on_failure, target.default_date), (OnFailure::Keep, DefaultDate::Latest));
     assert_eq!(target.on_interrupted, OnInterrupted::Rollback);
+    assert_eq!((target.keep_days, target.purge_after_restore), (7, true));
     assert_eq!(target.ssh_options, ["-i", "/a key", "-p", "2222"]);
     assert_eq!(target.client_script, "/opt/client.sh");
     assert_eq!(target.retry_limit, Duration::from_secs(3600));

@@ -18,7 +18,7 @@ pub use self::dump::dump;
 pub use self::pooling::{pause, resume};
 pub use self::restore::{Wishes, load, restore};
 pub use self::service::{restart, start, stop};
-pub use self::upkeep::{Sql, init, purge, search_path, sql, vacuum};
+pub use self::upkeep::{Sql, init, protect, purge, search_path, sql, vacuum};
 use crate::step::preflight::{Database, Wanted};
 use crate::step::{COPY, Settings, bouncer, create_database, drop_database, fetch, write};
 

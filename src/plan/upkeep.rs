@@ -7,6 +7,7 @@ use journal::event::{Detail, Effect};
 use super::Plan;
 use crate::step::choose::{Choice, Dropped};
 use crate::step::preflight::{Database, Wanted};
+use crate::step::protection::{self, Protection};
 use crate::step::{Settings, apply_sql, settle};
 
 /// SQL files that are sourced in a copy.
@@ -55,6 +56,12 @@ pub fn search_path(settings: Settings, schemas: Vec<String>) -> Plan {
         &schemas,
         Effect::Undoable,
     )
+}
+
+/// A copy is protected from being dropped, or with no protection it is not any more.
+pub fn protect(settings: Settings, protection: Option<Protection>) -> Plan {
+    let given = protection::Given { protection };
+    Plan::new(settings).preflight(&in_use()).then("protect", "protect", &given, Effect::Undoable)
 }
 
 /// Copies are taken away one after the other, each as `drop` does it.

@@ -119,6 +119,10 @@ pub(super) fn does(step: &PlannedStep, settings: &Settings) -> String {
             None => format!("nothing: there is no *.sql file in {}", text("folder")),
         },
         "forget_sql" => format!("take the run's note off {database}"),
+        "protect" => match step.parameters.get("protection").filter(|found| !found.is_null()) {
+            Some(found) => format!("note on {database}: {}", protection(found)),
+            None => format!("take what protects {database} off it"),
+        },
         "choose" => chosen(&step.parameters, "drop"),
         "globals" => "read the file; it must be one that pg_dumpall -g writes".to_owned(),
         "roles" => format!("make the roles that it has on {host}, and all about them; this cannot be undone"),
@@ -301,6 +305,16 @@ fn result(run: &Run, name: &str) -> String {
         }
         "presql" | "postsql" => format!("{name}: {}", sourced(run, database)),
         "vacuumdb" => format!("{name}: {database} is vacuumed and analyzed{}", not_analyzed(run)),
+        "protect" | "unprotect" => match run.step("protect").map(|(_, step)| step) {
+            Some(step) => match (&step.skipped, step.planned.parameters.get("protection")) {
+                (Some(reason), _) => format!("{name}: {reason}"),
+                (None, Some(found)) if !found.is_null() => {
+                    format!("{name}: {database} is {}", protection(found))
+                }
+                _ => format!("{name}: {database} is not protected any more"),
+            },
+            None => name.to_owned(),
+        },
         "search_path" => match run.step("search_path").and_then(|(_, step)| step.skipped.clone()) {
             Some(reason) => format!("{name}: {reason}"),
             None => format!("{name}: search_path of {database} is {}", told(run, "search_path", "after")),
@@ -314,6 +328,13 @@ fn result(run: &Run, name: &str) -> String {
         _ if did("switch") => format!("{name}: {dbname} points at {database}{}", not_analyzed(run)),
         _ => format!("{name}: {database}{}", not_analyzed(run)),
     }
+}
+
+/// What protects a copy, and until when.
+fn protection(found: &Value) -> String {
+    let text = |name: &str| found.get(name).and_then(Value::as_str);
+    let until = text("until").map(|until| format!(" until {until}")).unwrap_or_default();
+    format!("protected{until}: {}", text("reason").unwrap_or_default())
 }
 
 /// What a step's outcome says under a name.

@@ -9,6 +9,7 @@ use journal::event::{Detail, Failure, RunId};
 use journal::step::{Context, Intent, Observed, Step};
 use serde::{Deserialize, Serialize};
 
+use super::protection::Protection;
 use super::{Settings, application_name, end_leftovers, outcome, preflight, read, server, write};
 use crate::world::postgres::{Session, identifier, literal};
 
@@ -84,6 +85,13 @@ impl Mark {
             Some(note) => format!("{bare}{}{note}]", note_of(run)),
             None => bare,
         }
+    }
+
+    /// What other runs have noted behind a comment, each with its run, in the order in which they came.
+    pub(crate) fn notes(comment: &str) -> Vec<(RunId, &str)> {
+        let notes = comment.split(NOTE).skip(1);
+        let notes = notes.filter_map(|note| note.strip_suffix(']')?.split_once(" did "));
+        notes.filter_map(|(run, did)| Some((run.parse().ok()?, did))).collect()
     }
 
     /// The run whose mark a comment is.
@@ -266,6 +274,7 @@ impl Step for CreateDatabase {
                     ),
                 ));
             }
+            Protection::must_not_hold(found.as_deref().unwrap_or_default(), &self.settings)?;
             drop_database(&session, &plan.name).await?;
         }
         match &plan.adopted {

@@ -9,7 +9,8 @@ use journal::event::{Detail, Failure};
 use journal::step::{Context, Intent, Observed, Step};
 use serde::{Deserialize, Serialize};
 
-use super::create_database::{drop_database, oid_of};
+use super::create_database::{comment_of, drop_database, oid_of};
+use super::protection::Protection;
 use super::{Settings, application_name, end_leftovers, outcome, preflight, read, server, write};
 use crate::world::postgres::Session;
 
@@ -24,7 +25,7 @@ pub struct DropDatabase {
 /// Its parameters.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Given {
-    /// Whether it goes even if an alias points at it.
+    /// Whether it goes even if an alias points at it, or it is protected.
     pub even_if_active: bool,
     /// Its OID, where the plan was made from a list of what is there.
     #[serde(default)]
@@ -61,6 +62,10 @@ impl DropDatabase {
                 .hint("look at it, and start again if it is to go all the same"));
             }
         };
+        if !self.given.even_if_active {
+            let comment = comment_of(session, &database).await?.unwrap_or_default();
+            Protection::must_not_hold(&comment, &self.settings)?;
+        }
         let still_points_there = self.settings.who_points_at_the_copy(at).await?;
         match still_points_there.first().filter(|_| !self.given.even_if_active) {
             Some(alias) => Err(self.settings.is_in_use(alias)),

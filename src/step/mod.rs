@@ -15,6 +15,7 @@
 //! | [`settle`] | search_path, and VACUUM ANALYZE |
 //! | [`alter_search_path`] | search_path of a copy that is in use |
 //! | [`check`] | looks whether the copy is what it should be |
+//! | [`protection`] | protects a copy from being dropped, or takes that back |
 //! | [`choose`] | looks whether the copies that a purge drops may still go |
 //! | [`drop_database`] | DROP DATABASE |
 //! | [`globals`] | reads and applies what pg_dumpall -g has written |
@@ -46,6 +47,7 @@ mod lookout;
 pub mod parts;
 pub mod pause;
 pub mod preflight;
+pub mod protection;
 pub mod reader;
 pub mod service;
 pub mod settle;
@@ -273,6 +275,7 @@ impl StepKinds for Kinds {
             ("alter_search_path", 1) => {
                 Box::new(alter_search_path::AlterSearchPath { settings, given: read(parameters)? })
             }
+            ("protect", 1) => Box::new(protection::Protect { settings, given: read(parameters)? }),
             ("choose", 1) => Box::new(Again(choose::Choose { settings, choice: read(parameters)? })),
             ("globals", 1) => Box::new(Again(globals::Globals { settings, secrets })),
             ("roles", 1) => Box::new(globals::Roles { settings, secrets }),

@@ -14,6 +14,7 @@ use url::Url;
 
 use super::catalog::cannot_be_filtered;
 use super::create_database::{comment_of, oid_of};
+use super::protection::Protection;
 use super::{Secrets, Settings, write};
 use crate::backup;
 use crate::bouncer::PgbouncerIni;
@@ -255,6 +256,14 @@ impl Preflight {
                 )));
             }
             _ => {}
+        }
+        if self.wanted.database == Database::PresentOrListed && !self.wanted.may_be_active {
+            Protection::must_not_hold(found.as_deref().unwrap_or_default(), &self.settings).map_err(
+                |failure| Failure {
+                    hint: failure.hint.map(|hint| format!("{hint}, or add --force")),
+                    ..failure
+                },
+            )?;
         }
         if matches!(self.wanted.database, Database::Absent | Database::AbsentOrEmpty) {
             let role = format!("SELECT 1 FROM pg_roles WHERE rolname = {}", literal(dbowner));
