@@ -198,7 +198,7 @@ fn the_interrupted_restore_of_last_night_is_undone_before_another_one_begins_or_
     site.add_backup("2026-11-22").unwrap();
     assert_eq!(site.run(&["restore", &section, "2026-11-22"]).unwrap().code, 3);
     fs::remove_file(mistake).unwrap();
-    assert_eq!(site.run(&["restore", &section, "2026-11-22"]).unwrap().code, 3);
+    assert_eq!(site.run(&["restore", &section, "2026-11-22"]).unwrap().code, 1);
     assert_eq!(statuses(&site)[3], (site.copy("2026-11-22"), "stopped".to_owned()));
 }
 
