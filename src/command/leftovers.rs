@@ -41,7 +41,7 @@ pub(super) async fn settle(
         };
         match code {
             ExitCode::DONE if is_made(&runs::read(&*store, run.id).await?, settings, url)? => {
-                made = Some(code)
+                made = Some(code);
             }
             // What failed is undone as well, and in nobody's way.
             ExitCode::DONE | ExitCode::FAILED | ExitCode::MISSING => {}

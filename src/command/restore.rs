@@ -133,9 +133,8 @@ impl One<'_> {
         let candidate = Candidate::new(app, &target, &settings, date, &backup);
         let listed_at = backups::folder(&target);
         let seems = seems_by_name(&backup);
-        let plan = |wishes| {
-            plan::restore(settings.clone(), Wishes { seems, ..wishes }, backup.clone(), listed_at)
-        };
+        let plan =
+            |wishes| plan::restore(settings.clone(), Wishes { seems, ..wishes }, backup.clone(), listed_at);
         let code = match settled {
             Some(code) => code,
             None => match with_rules(app, &target, command, if_newer.then_some(&candidate), plan).await? {

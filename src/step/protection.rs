@@ -66,8 +66,8 @@ impl Protection {
     }
 
     fn on(comment: &str, today: Date) -> Option<Protection> {
-        let notes = Mark::notes(comment).into_iter().filter_map(|(_, note)| Protection::parse(note));
-        notes.filter(|found| found.until.is_none_or(|until| until >= today)).next_back()
+        let mut notes = Mark::notes(comment).into_iter().filter_map(|(_, note)| Protection::parse(note));
+        notes.rfind(|found| found.until.is_none_or(|until| until >= today))
     }
 
     /// What may drop the copy of that comment must leave it alone while it is protected.
