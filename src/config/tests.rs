@@ -376,6 +376,9 @@ fn a_session_overrides_the_file_and_origins_are_told() {
     let error = config.set("s", "c", "100%").unwrap_err();
     assert_eq!(error.class(), "InterpolationSyntaxError");
     assert!(error.to_string().contains("set in this session"), "{error}");
+    // A percentage is written as people write it.
+    config.set("s", "max_row_drop", "50%").unwrap();
+    assert_eq!(config.get("s", "max_row_drop").unwrap(), "50%");
     assert_eq!(config.set("t", "c", "1").unwrap_err().class(), "NoSectionError");
     assert_eq!(config.origin("s", "c").unwrap_err().class(), "NoOptionError");
 }
