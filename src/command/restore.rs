@@ -27,15 +27,12 @@ use crate::world::source::Source;
 #[derive(Debug, Args)]
 pub struct Restore {
     /// Section of the configuration
-    #[arg(required_unless_present = "all")]
+    #[arg(required = true)]
     dbname: Option<String>,
     /// YYYYMMDD, YYYY-MM-DD, today, yesterday, latest, oldest or active [default: today, or what default_date says]; or
-    /// another section
+    /// more sections
     #[arg(id = "backup", value_name = "DATE")]
-    date: Option<String>,
-    /// More sections
-    #[arg(id = "section", value_name = "DBNAME")]
-    more: Vec<String>,
+    date: Vec<String>,
     /// All sections of the configuration
     #[arg(long, conflicts_with = "dbname")]
     all: bool,
@@ -100,19 +97,20 @@ impl Restore {
             let sections = app.config()?.sections().map(str::to_owned).collect();
             return Ok((sections, self.of_all.as_deref()));
         }
-        let words = self.dbname.iter().chain(&self.date).chain(&self.more);
-        let mut words: Vec<String> = words.cloned().collect();
         let mut date = self.of_all.as_deref();
-        if let ([_, second], None, Some(typed)) = (words.as_slice(), date, self.date.as_deref())
-            && (second.parse::<DateWord>().is_ok() || !app.has_section(second))
-        {
-            date = Some(typed);
-            words.truncate(1);
+        let is_date = |word: &str| word.parse::<DateWord>().is_ok();
+        let mut words: Vec<String> = self.dbname.iter().cloned().collect();
+        match self.date.as_slice() {
+            [second] if date.is_none() && (is_date(second) || !app.has_section(second)) => {
+                date = Some(second)
+            }
+            more => words.extend(more.iter().cloned()),
         }
         if let [_, _, ..] = words.as_slice()
             && let Some(other) = words.iter().find(|word| !app.has_section(word))
         {
-            return Err(Error::new(ExitCode::MISSING, format!("there is no section {other}"))
+            let code = if is_date(other) { ExitCode::USAGE } else { ExitCode::MISSING };
+            return Err(Error::new(code, format!("there is no section {other}"))
                 .hint("a date for several sections is given with --date; databases lists the sections"));
         }
         let mut seen = BTreeSet::new();

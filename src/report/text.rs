@@ -157,7 +157,7 @@ pub(super) fn does(step: &PlannedStep, settings: &Settings) -> String {
             let files = step.parameters.get("folder").and_then(Value::as_str).map(files);
             let drop = step.parameters.get("max_row_drop").and_then(Value::as_u64).map(drop);
             format!(
-                "check that {database} has every table, valid indexes, validated constraints, and sequences that are not behind{}{}",
+                "check that {database} has every table, valid indexes, validated constraints, sequences that are not behind{}{}",
                 files.unwrap_or_default(),
                 drop.unwrap_or_default()
             )
