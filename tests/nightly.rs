@@ -279,12 +279,14 @@ fn what_is_no_section_among_several_is_refused_before_anything_is_begun() {
     let section = site.section();
     let other = with_another(&site, &format!("{}b", site.dbname()));
     let hint = "hint: a date for several sections is given with --date; databases lists the sections";
-    is_refused(
-        &site,
-        &["restore", &section, &other, "latest"],
-        6,
-        &format!("there is no section latest\n{hint}"),
-    );
+    for (word, code) in [("latest", 2), ("shoop", 6)] {
+        is_refused(
+            &site,
+            &["restore", &section, &other, word],
+            code,
+            &format!("there is no section {word}\n{hint}"),
+        );
+    }
     for words in [&["restore"][..], &["restore", "--all", &section], &["restore", &section, "--jobs", "0"]] {
         assert_eq!(site.run(words).unwrap().code, 2, "{words:?}");
     }
