@@ -102,7 +102,7 @@ impl Restore {
         let mut words: Vec<String> = self.dbname.iter().cloned().collect();
         match self.date.as_slice() {
             [second] if date.is_none() && (is_date(second) || !app.has_section(second)) => {
-                date = Some(second)
+                date = Some(second);
             }
             more => words.extend(more.iter().cloned()),
         }
