@@ -30,7 +30,8 @@ const DATABASE: &str = include_str!("stage/versions.sql");
 /// The versions that every run of the tests needs.
 const NEEDED: [u32; 4] = [15, 16, 17, 18];
 
-static VERSIONS: LazyLock<Versions> = LazyLock::new(|| Versions::find().unwrap());
+static VERSIONS: LazyLock<Versions> =
+    LazyLock::new(|| Versions::find(Stage::shared().unwrap().scratch()).unwrap());
 
 /// A stage whose server is of that version, started by the first who asks; it ends with the process.
 fn stage(major: u32) -> &'static Stage {

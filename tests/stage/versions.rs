@@ -1,10 +1,12 @@
 //! Other versions of PostgreSQL than the system's, as `versions.sh` brings them.
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use super::{
     cluster::system_bin,
     error::{Result, StageError, output_of},
+    scratch::Scratch,
 };
 
 /// Where `versions.sh` puts them: a folder for each major version.
@@ -29,12 +31,13 @@ pub struct Postgres {
 pub struct Versions(pub Vec<Postgres>);
 
 impl Versions {
-    /// Looks for them.
-    pub fn find() -> Result<Versions> {
+    /// Looks for them. They are copied into `scratch` where the account that servers run as cannot reach them.
+    pub fn find(scratch: &Scratch) -> Result<Versions> {
+        let all = within_reach(Path::new(FOLDER), scratch)?;
         let system = system_bin()?;
         let mut found = vec![Postgres { major: major_of(&system)?, bin: system, has_clients: true }];
         for major in KNOWN {
-            let folder = Path::new(FOLDER).join(major.to_string());
+            let folder = all.join(major.to_string());
             if folder.join("complete").exists() {
                 // The account that servers run as may not be able to follow links in our own folders.
                 let bin = std::fs::canonicalize(folder.join("bin"));
@@ -63,6 +66,17 @@ impl Versions {
         folders.extend(theirs.map(|postgres| postgres.bin.display().to_string()));
         folders.join(":")
     }
+}
+
+/// The folder, or a copy of it: a checkout may lie in a folder that is closed to others.
+fn within_reach(folder: &Path, scratch: &Scratch) -> Result<PathBuf> {
+    let is_open = |folder: &Path| folder.metadata().is_ok_and(|data| data.permissions().mode() & 0o001 != 0);
+    if !folder.exists() || folder.ancestors().all(is_open) {
+        return Ok(folder.to_owned());
+    }
+    let copy = scratch.path().join("postgresql");
+    output_of(std::process::Command::new("cp").arg("--archive").arg(folder).arg(&copy))?;
+    Ok(copy)
 }
 
 fn major_of(bin: &Path) -> Result<u32> {
