@@ -107,11 +107,8 @@ async fn of_file(path: &Path) -> Result<Contents, ArchiveError> {
 async fn at_url(web: &Web, url: &url::Url) -> Result<Contents, ArchiveError> {
     match archive::remote(web, url, None).await {
         Ok(head) => Ok(head.contents),
-        Err(ArchiveError::Unfit { source: ContentsError::NotAnArchive { found }, name }) => {
-            match files::remote(web, url, &web.head(url).await?, found).await? {
-                Some(assembled) => Ok(assembled.contents),
-                None => Err(ArchiveError::Unfit { source: ContentsError::NotAnArchive { found }, name }),
-            }
+        Err(ArchiveError::Unfit { source: ContentsError::NotAnArchive { found }, .. }) => {
+            Ok(files::remote(web, url, &web.head(url).await?, found).await?.contents)
         }
         Err(error) => Err(error),
     }

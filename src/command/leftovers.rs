@@ -28,15 +28,17 @@ pub(super) async fn settle(
                 tell(app, &run);
                 continue;
             }
-            // A purge that has dropped something cannot be gone back on.
-            OnInterrupted::Rollback if run.cannot_be_undone().is_some() => {
-                runs::carry_on(app, Arc::clone(&store), run.id).await?
+            // A purge that has dropped something cannot be gone back on, and is continued.
+            OnInterrupted::Rollback if run.cannot_be_undone().is_none() => {
+                if app.global.dry_run {
+                    runs::would_undo(app, &run)
+                } else {
+                    let reason = "on_interrupted = rollback, before another restore";
+                    runs::undo(app, Arc::clone(&store), &run, reason, false).await?
+                }
             }
-            OnInterrupted::Continue => runs::carry_on(app, Arc::clone(&store), run.id).await?,
-            OnInterrupted::Rollback if app.global.dry_run => runs::would_undo(app, &run),
-            OnInterrupted::Rollback => {
-                let reason = "on_interrupted = rollback, before another restore";
-                runs::undo(app, Arc::clone(&store), &run, reason, false).await?
+            OnInterrupted::Rollback | OnInterrupted::Continue => {
+                runs::carry_on(app, Arc::clone(&store), run.id).await?
             }
         };
         match code {

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::create_database::{oid_of, require_seen};
 use super::settle::Schemas;
-use super::{Settings, announced, application_name, end_leftovers, read, server, write};
+use super::{Settings, announced, maintenance, maintenance_alone, read, write};
 use crate::world::postgres::{Session, identifier, literal};
 
 /// The step.
@@ -30,11 +30,6 @@ struct Change {
 }
 
 impl AlterSearchPath {
-    async fn session(&self, at: &Context<'_>) -> Result<Session, Failure> {
-        let server = server(at, &self.settings).await?;
-        Ok(server.connect(&self.settings.maintdb, &application_name(at)).await?)
-    }
-
     /// The schemas as the server stores them: quoted only where they must be.
     async fn wanted(&self, session: &Session) -> Result<String, Failure> {
         let names = self.given.schemas.iter().map(|schema| literal(schema)).collect::<Vec<_>>().join(", ");
@@ -49,7 +44,7 @@ impl AlterSearchPath {
 #[async_trait]
 impl Step for AlterSearchPath {
     async fn intend(&self, at: &Context<'_>) -> Result<Intent, Failure> {
-        let session = self.session(at).await?;
+        let session = maintenance(at, &self.settings).await?;
         let database = self.settings.database.clone();
         let oid = require_seen(at, &session, &database).await?;
         let after = self.wanted(&session).await?;
@@ -67,8 +62,7 @@ impl Step for AlterSearchPath {
 
     async fn observe(&self, at: &Context<'_>, intent: &Detail) -> Result<Observed, Failure> {
         let change: Change = read(intent)?;
-        end_leftovers(at, &server(at, &self.settings).await?, &self.settings.maintdb).await?;
-        let session = self.session(at).await?;
+        let session = maintenance_alone(at, &self.settings).await?;
         require_seen(at, &session, &change.database).await?;
         let now = search_path_of(&session, &change.database).await?;
         Ok(if now == Some(change.after) { Observed::Done(intent.clone()) } else { Observed::Absent })
@@ -76,7 +70,7 @@ impl Step for AlterSearchPath {
 
     async fn act(&self, at: &Context<'_>, intent: &Detail) -> Result<Detail, Failure> {
         let change: Change = read(intent)?;
-        let session = self.session(at).await?;
+        let session = maintenance(at, &self.settings).await?;
         require_seen(at, &session, &change.database).await?;
         session.execute(&set(&change.database, Some(&change.after))).await?;
         Ok(intent.clone())
@@ -85,8 +79,7 @@ impl Step for AlterSearchPath {
     /// Back to what was set before; what somebody else has set since stays.
     async fn undo(&self, at: &Context<'_>, intent: &Detail) -> Result<Detail, Failure> {
         let change: Change = read(intent)?;
-        end_leftovers(at, &server(at, &self.settings).await?, &self.settings.maintdb).await?;
-        let session = self.session(at).await?;
+        let session = maintenance_alone(at, &self.settings).await?;
         let is_there = oid_of(&session, &change.database).await? == Some(change.oid);
         let ours = is_there && search_path_of(&session, &change.database).await? == Some(change.after);
         if ours {

@@ -16,7 +16,9 @@ use serde::{Deserialize, Serialize};
 
 use super::create_database::{Mark, comment_of, require_seen};
 use super::sql::{fits_a_transaction, psql};
-use super::{Repeatable, Settings, application_name, end_leftovers, read, run_child, server, write};
+use super::{
+    Repeatable, Settings, application_name, end_leftovers, maintenance, read, run_child, server, write,
+};
 use crate::world::disk;
 use crate::world::postgres::{identifier, literal};
 
@@ -155,8 +157,7 @@ impl Repeatable for Forget {
     }
 
     async fn act(&self, at: &Context<'_>, intent: &Detail) -> Result<Detail, Failure> {
-        let server = server(at, &self.settings).await?;
-        let session = server.connect(&self.settings.maintdb, &application_name(at)).await?;
+        let session = maintenance(at, &self.settings).await?;
         let database = &self.settings.database;
         // Somebody may have dropped it, and the note with it.
         if let Some(now) = comment_of(&session, database).await? {

@@ -164,14 +164,8 @@ async fn read_remote(web: &Web, url: &Url, backup: &Backup) -> Result<Head, Arch
             let blocks = Blocks::Archive { ranges: meta.accept_ranges, source: source(known) };
             Ok(Head { contents, original, blocks, end: backup.bytes, name })
         }
-        Err(ArchiveError::Unfit { source: ContentsError::NotAnArchive { found }, name: url_shown }) => {
-            match files::remote(web, url, &known, found).await? {
-                Some(assembled) => Head::of_files(name, assembled),
-                None => {
-                    let source = ContentsError::NotAnArchive { found };
-                    Err(ArchiveError::Unfit { name: url_shown, source })
-                }
-            }
+        Err(ArchiveError::Unfit { source: ContentsError::NotAnArchive { found }, .. }) => {
+            Head::of_files(name, files::remote(web, url, &known, found).await?)
         }
         Err(error) => Err(error),
     }

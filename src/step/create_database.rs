@@ -10,7 +10,9 @@ use journal::step::{Context, Intent, Observed, Step};
 use serde::{Deserialize, Serialize};
 
 use super::protection::Protection;
-use super::{Settings, application_name, end_leftovers, outcome, preflight, read, server, write};
+use super::{
+    Settings, application_name, maintenance, maintenance_alone, outcome, preflight, read, server, write,
+};
 use crate::world::postgres::{Session, identifier, literal};
 
 /// The step.
@@ -173,18 +175,6 @@ pub(crate) async fn drop_database(session: &Session, name: &str) -> Result<bool,
 }
 
 impl CreateDatabase {
-    async fn session(&self, at: &Context<'_>) -> Result<Session, Failure> {
-        let server = server(at, &self.settings).await?;
-        Ok(server.connect(&self.settings.maintdb, &application_name(at)).await?)
-    }
-
-    /// A session, after those of an earlier process are gone: the server goes on with CREATE DATABASE when nobody waits
-    /// for it any more, and what it is about to make cannot be seen yet.
-    async fn session_alone(&self, at: &Context<'_>) -> Result<Session, Failure> {
-        end_leftovers(at, &server(at, &self.settings).await?, &self.settings.maintdb).await?;
-        self.session(at).await
-    }
-
     /// An empty database that may be taken over: its comment, or why it may not.
     async fn adoptable(&self, at: &Context<'_>, comment: String) -> Result<Option<String>, Failure> {
         let name = &self.settings.database;
@@ -223,7 +213,7 @@ impl CreateDatabase {
 #[async_trait]
 impl Step for CreateDatabase {
     async fn intend(&self, at: &Context<'_>) -> Result<Intent, Failure> {
-        let session = self.session(at).await?;
+        let session = maintenance(at, &self.settings).await?;
         let adopted = match comment_of(&session, &self.settings.database).await? {
             Some(comment) if Mark::is_of(&comment, at.run()) => None,
             Some(comment) => self.adoptable(at, comment).await?,
@@ -240,7 +230,7 @@ impl Step for CreateDatabase {
 
     async fn observe(&self, at: &Context<'_>, intent: &Detail) -> Result<Observed, Failure> {
         let plan: Plan = read(intent)?;
-        let comment = comment_of(&self.session_alone(at).await?, &plan.name).await?;
+        let comment = comment_of(&maintenance_alone(at, &self.settings).await?, &plan.name).await?;
         Ok(match comment {
             Some(comment) if Mark::is_of(&comment, at.run()) => Observed::Done(made(&plan)),
             _ => Observed::Absent,
@@ -249,7 +239,7 @@ impl Step for CreateDatabase {
 
     async fn act(&self, at: &Context<'_>, intent: &Detail) -> Result<Detail, Failure> {
         let plan: Plan = read(intent)?;
-        let session = self.session(at).await?;
+        let session = maintenance(at, &self.settings).await?;
         let mark = Mark::text(at.run());
         if plan.adopted.is_some() {
             let name = identifier(&plan.name);
@@ -262,7 +252,7 @@ impl Step for CreateDatabase {
 
     async fn undo(&self, at: &Context<'_>, intent: &Detail) -> Result<Detail, Failure> {
         let plan: Plan = read(intent)?;
-        let session = self.session_alone(at).await?;
+        let session = maintenance_alone(at, &self.settings).await?;
         let found = comment_of(&session, &plan.name).await?;
         let ours = found.as_ref().is_some_and(|comment| Mark::is_of(comment, at.run()));
         if ours {

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::create_database::{comment_of, drop_database, oid_of};
 use super::protection::Protection;
-use super::{Settings, application_name, end_leftovers, outcome, preflight, read, server, write};
+use super::{Settings, end_leftovers, maintenance, outcome, preflight, read, server, write};
 use crate::world::postgres::Session;
 
 /// The step.
@@ -42,11 +42,6 @@ struct Plan {
 }
 
 impl DropDatabase {
-    async fn session(&self, at: &Context<'_>) -> Result<Session, Failure> {
-        let server = server(at, &self.settings).await?;
-        Ok(server.connect(&self.settings.maintdb, &application_name(at)).await?)
-    }
-
     /// The copy must be the one that preflight saw, and nobody may have begun to use it since.
     async fn look(&self, at: &Context<'_>, session: &Session) -> Result<Option<Plan>, Failure> {
         let database = self.settings.database.clone();
@@ -87,7 +82,7 @@ impl DropDatabase {
 #[async_trait]
 impl Step for DropDatabase {
     async fn intend(&self, at: &Context<'_>) -> Result<Intent, Failure> {
-        let session = self.session(at).await?;
+        let session = maintenance(at, &self.settings).await?;
         Ok(match self.look(at, &session).await? {
             Some(plan) => Intent::Do(write(&plan)),
             None => Intent::Skip(format!("there is no database {}", self.settings.database)),
@@ -98,12 +93,12 @@ impl Step for DropDatabase {
         let plan: Plan = read(intent)?;
         // The server goes on with DROP DATABASE when nobody waits for it any more.
         end_leftovers(at, &server(at, &self.settings).await?, &self.settings.maintdb).await?;
-        let there = oid_of(&self.session(at).await?, &plan.database).await? == Some(plan.oid);
+        let there = oid_of(&maintenance(at, &self.settings).await?, &plan.database).await? == Some(plan.oid);
         Ok(if there { Observed::Absent } else { Observed::Done(intent.clone()) })
     }
 
     async fn act(&self, at: &Context<'_>, intent: &Detail) -> Result<Detail, Failure> {
-        let session = self.session(at).await?;
+        let session = maintenance(at, &self.settings).await?;
         if let Some(plan) = self.look(at, &session).await? {
             drop_database(&session, &plan.database).await?;
         }

@@ -14,8 +14,8 @@ use serde::{Deserialize, Serialize};
 
 use super::preflight;
 use super::{
-    Repeatable, Secrets, Settings, announced, application_name, end_leftovers, outcome, read, recorded,
-    server, write,
+    Repeatable, Secrets, Settings, announced, end_leftovers, maintenance, outcome, read, recorded, server,
+    write,
 };
 use crate::contents::{self, Global, Part};
 use crate::world::disk;
@@ -158,11 +158,6 @@ struct Transaction {
 }
 
 impl Roles {
-    async fn session(&self, at: &Context<'_>) -> Result<Session, Failure> {
-        let server = server(at, &self.settings).await?;
-        Ok(server.connect(&self.settings.maintdb, &application_name(at)).await?)
-    }
-
     /// Applies everything within a transaction that is open; the names of the roles that were there.
     async fn apply(&self, script: &Script, session: &Session) -> Result<Vec<String>, Failure> {
         let mut existing = Vec::new();
@@ -191,7 +186,8 @@ impl Step for Roles {
     async fn intend(&self, at: &Context<'_>) -> Result<Intent, Failure> {
         let script = Script::read(at, &self.secrets).await?;
         let roles = script.made_by(Part::Roles);
-        let existing = existing(&self.session(at).await?, &roles, "SELECT rolname FROM pg_roles").await?;
+        let existing =
+            existing(&maintenance(at, &self.settings).await?, &roles, "SELECT rolname FROM pg_roles").await?;
         Ok(Intent::Do(write(&Made::new(roles.len(), existing))))
     }
 
@@ -200,7 +196,7 @@ impl Step for Roles {
         let Some(begun) = recorded(at, "transaction").await else { return Ok(Observed::Absent) };
         let Transaction { xid } = read(&begun)?;
         let sql = format!("SELECT txid_status({}::bigint)", literal(&xid));
-        Ok(match self.session(at).await?.value(&sql).await?.as_deref() {
+        Ok(match maintenance(at, &self.settings).await?.value(&sql).await?.as_deref() {
             Some("committed") => Observed::Done(intent.clone()),
             Some("aborted") => Observed::Absent,
             Some(_) => {
@@ -213,7 +209,7 @@ impl Step for Roles {
 
     async fn act(&self, at: &Context<'_>, _: &Detail) -> Result<Detail, Failure> {
         let script = Script::read(at, &self.secrets).await?;
-        let session = self.session(at).await?;
+        let session = maintenance(at, &self.settings).await?;
         script.prepare(&session).await?;
         session.execute("BEGIN").await?;
         let xid = session.value("SELECT txid_current()").await?.unwrap_or_default();
@@ -239,8 +235,7 @@ impl Step for Tablespaces {
             return Ok(Intent::Skip("there is none in the file".to_owned()));
         }
         let tablespaces = script.made_by(Part::Tablespaces);
-        let server = server(at, &self.settings).await?;
-        let session = server.connect(&self.settings.maintdb, &application_name(at)).await?;
+        let session = maintenance(at, &self.settings).await?;
         let existing = existing(&session, &tablespaces, "SELECT spcname FROM pg_tablespace").await?;
         // What a first attempt has made is not there already.
         Ok(Intent::Do(announced(at).await.unwrap_or_else(|| write(&Made::new(tablespaces.len(), existing)))))
@@ -253,8 +248,7 @@ impl Step for Tablespaces {
 
     async fn act(&self, at: &Context<'_>, intent: &Detail) -> Result<Detail, Failure> {
         let script = Script::read(at, &self.secrets).await?;
-        let server = server(at, &self.settings).await?;
-        let session = server.connect(&self.settings.maintdb, &application_name(at)).await?;
+        let session = maintenance(at, &self.settings).await?;
         script.prepare(&session).await?;
         for global in script.globals.about(Part::Tablespaces) {
             match session.attempt(&global.sql).await {

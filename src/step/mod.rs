@@ -403,6 +403,18 @@ async fn server(at: &Context<'_>, settings: &Settings) -> Result<Server, Failure
     Ok(Server { host: found.postgres.host, port: found.postgres.port, user: settings.dbuser.clone() })
 }
 
+/// A session of this step in the maintenance database.
+async fn maintenance(at: &Context<'_>, settings: &Settings) -> Result<Session, Failure> {
+    Ok(server(at, settings).await?.connect(&settings.maintdb, &application_name(at)).await?)
+}
+
+/// The same, after those of an earlier process are gone: the server goes on with a command when nobody waits for it any
+/// more, and what that is about to make cannot be seen yet.
+async fn maintenance_alone(at: &Context<'_>, settings: &Settings) -> Result<Session, Failure> {
+    end_leftovers(at, &server(at, settings).await?, &settings.maintdb).await?;
+    maintenance(at, settings).await
+}
+
 /// The name under which the connections of a step are seen in `pg_stat_activity`; PostgreSQL keeps 63 bytes of it, and
 /// no others than ASCII. Steps of one kind for several copies or files share it: they are never at work together.
 fn application_name(at: &Context<'_>) -> String {

@@ -14,7 +14,7 @@ use journal::step::{Context, Intent, Observed, Step};
 use serde::{Deserialize, Serialize};
 
 use super::create_database::{Mark, comment_of, oid_of, require_seen};
-use super::{Settings, announced, application_name, end_leftovers, read, server, write};
+use super::{Settings, announced, maintenance, maintenance_alone, read, write};
 use crate::world::postgres::{Session, identifier, literal};
 
 /// Why a copy must not go.
@@ -101,23 +101,10 @@ impl fmt::Display for Protection {
     }
 }
 
-impl Protect {
-    async fn session(&self, at: &Context<'_>) -> Result<Session, Failure> {
-        let server = server(at, &self.settings).await?;
-        Ok(server.connect(&self.settings.maintdb, &application_name(at)).await?)
-    }
-
-    /// A session, after those of an earlier process are gone.
-    async fn session_alone(&self, at: &Context<'_>) -> Result<Session, Failure> {
-        end_leftovers(at, &server(at, &self.settings).await?, &self.settings.maintdb).await?;
-        self.session(at).await
-    }
-}
-
 #[async_trait]
 impl Step for Protect {
     async fn intend(&self, at: &Context<'_>) -> Result<Intent, Failure> {
-        let session = self.session(at).await?;
+        let session = maintenance(at, &self.settings).await?;
         let database = self.settings.database.clone();
         let oid = require_seen(at, &session, &database).await?;
         // A second attempt may find what the first has changed.
@@ -135,7 +122,7 @@ impl Step for Protect {
 
     async fn observe(&self, at: &Context<'_>, intent: &Detail) -> Result<Observed, Failure> {
         let change: Change = read(intent)?;
-        let session = self.session_alone(at).await?;
+        let session = maintenance_alone(at, &self.settings).await?;
         require_seen(at, &session, &change.database).await?;
         let now = protections(&comment_of(&session, &change.database).await?.unwrap_or_default());
         Ok(if now == change.after { Observed::Done(intent.clone()) } else { Observed::Absent })
@@ -143,7 +130,7 @@ impl Step for Protect {
 
     async fn act(&self, at: &Context<'_>, intent: &Detail) -> Result<Detail, Failure> {
         let change: Change = read(intent)?;
-        let session = self.session(at).await?;
+        let session = maintenance(at, &self.settings).await?;
         require_seen(at, &session, &change.database).await?;
         put(&session, &change.database, &change.after).await?;
         Ok(intent.clone())
@@ -152,7 +139,7 @@ impl Step for Protect {
     /// Back to what held before; what somebody else has made of it since stays.
     async fn undo(&self, at: &Context<'_>, intent: &Detail) -> Result<Detail, Failure> {
         let change: Change = read(intent)?;
-        let session = self.session_alone(at).await?;
+        let session = maintenance_alone(at, &self.settings).await?;
         let is_there = oid_of(&session, &change.database).await? == Some(change.oid);
         let now = protections(&comment_of(&session, &change.database).await?.unwrap_or_default());
         let ours = is_there && now == change.after;

@@ -17,8 +17,8 @@ use super::unpack::Unpacked;
 use super::web::{Meta, Web, WebError};
 use crate::backup::{ListedFile, without_password};
 use crate::contents::{
-    Contents, Entry, FolderToc, Found, ObjectType, Packing, TAR_BLOCK, TOC, TarError, TarMember, TarNext,
-    TarWalk,
+    Contents, ContentsError, Entry, FolderToc, Found, ObjectType, Packing, TAR_BLOCK, TOC, TarError,
+    TarMember, TarNext, TarWalk,
 };
 
 /// The largest contents that are read, in bytes.
@@ -126,21 +126,16 @@ pub async fn local(dump: &Path) -> Result<Assembled, ArchiveError> {
     assemble(&dump.display().to_string(), &files).await
 }
 
-/// What a dump on the backup server holds that is `found` not to be an archive; nothing when it does not consist of files
-/// either. It must be the file that is `known`.
+/// What a dump on the backup server holds that is `found` not to be an archive. It must be the file that is `known`.
 ///
 /// # Errors
-/// As [`in_tar`], [`in_listing`] and [`assemble`] have them.
-pub async fn remote(
-    web: &Web,
-    url: &Url,
-    known: &Meta,
-    found: Found,
-) -> Result<Option<Assembled>, ArchiveError> {
+/// [`ArchiveError::Unfit`] when it does not consist of files either; as [`in_tar`], [`in_listing`] and [`assemble`] have them.
+pub async fn remote(web: &Web, url: &Url, known: &Meta, found: Found) -> Result<Assembled, ArchiveError> {
+    let name = without_password(url);
     let files = match found {
         // Where its end is not known, parts of it cannot be asked for.
         Found::Tar if known.length.is_none() => {
-            return Err(WebError::NoRanges { url: without_password(url) }.into());
+            return Err(WebError::NoRanges { url: name }.into());
         }
         Found::Tar => {
             // A server that has only the whole file says so when it is asked for a part that is not its beginning.
@@ -148,9 +143,11 @@ pub async fn remote(
             in_tar(&Arc::new(Source::remote(web.clone(), url.clone(), known.clone()))).await?
         }
         Found::DirectoryToc if is_toc(url.path()) => in_listing(web, url, known).await?,
-        _ => return Ok(None),
+        _ => {
+            return Err(ArchiveError::Unfit { name, source: ContentsError::NotAnArchive { found } });
+        }
     };
-    assemble(&without_password(url), &files).await.map(Some)
+    assemble(&name, &files).await
 }
 
 /// Whether a path leads to the contents of a dump that consists of files.
