@@ -698,12 +698,13 @@ fn a_kill_at_any_moment_leaves_the_old_file_or_the_new_one_and_a_retry_ends_it()
         let ini = site.upload(to_21);
         let upload = fs::read(site.upload_path()).unwrap();
         let mut command = site.command(&[UPLOAD, &site.port.to_string()]);
-        let silent = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        let mut child = silent.spawn().unwrap();
+        let heard = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = heard.spawn().unwrap();
+        killed.push(format!("pg_staging_client.{}.", child.id()));
         std::thread::sleep(Duration::from_millis(30 * round));
         child.kill().unwrap();
-        child.wait().unwrap();
-        killed.push(format!("pg_staging_client.{}.", child.id()));
+        // A program that the script had just begun may still be taking the upload away: until it, too, has let go.
+        child.wait_with_output().unwrap();
 
         let text = site.text();
         assert!(text == old || text.as_bytes() == ini.to_bytes(), "round {round}: {text}");
